@@ -1,0 +1,149 @@
+"""The contracts between perjoule and its plug-ins: backends (engines) and meters (sensors)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from perjoule.records import MeterFact, MeterRefusal, ModelFacts, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OnToken = Callable[[int], None]
+Progress = Callable[[str, float | None], None]  # what is going on, and the share done (None: unknown)
+FinishReason = Literal["length", "stop", "context"]
+
+
+@runtime_checkable
+class Clock(Protocol):
+    def now_ns(self) -> int: ...
+    def cpu_ns(self) -> int: ...
+    def sleep(self, seconds: float) -> None: ...
+    def utc_now(self) -> datetime: ...
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back; no special tokens are added by ``encode``."""
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class Sampling(Record, frozen=True, kw_only=True):
+    """``temperature`` 0 is greedy (ties to the lowest id); otherwise seeded, reproducible sampling."""
+
+    temperature: float = 0.0
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
+class EngineOptions(Record, frozen=True, kw_only=True):
+    """What the user asked of an engine. ``extra`` holds ``--set backend.key=value``, checked by the backend."""
+
+    device: str = "cpu"
+    threads: int = 1
+    quant: str = "faithful"
+    context_tokens: int = 2048
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class BackendInfo(Record, frozen=True, kw_only=True):
+    """What a backend can do, said without importing its engine."""
+
+    name: str
+    summary: str
+    devices: tuple[str, ...]
+    formats: tuple[str, ...]  # "gguf", ...; empty: needs no checkpoint
+    quants: tuple[str, ...]
+    available: bool
+    install: str  # the exact command that makes it available
+
+
+class Prepared(Record, frozen=True, kw_only=True):
+    """A model ready to load: ``folder`` holds what the engine reads, ``model`` what is known of it.
+
+    ``stop_ids`` end a generation in task scenarios; performance scenarios ignore them.
+    """
+
+    folder: str
+    model: ModelFacts
+    context_tokens: int
+    stop_ids: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+
+class Engine(Protocol):
+    """A loaded model. One request at a time; used by one thread."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        stop: frozenset[int],
+        on_token: OnToken,
+        sampling: Sampling = GREEDY,
+    ) -> FinishReason:
+        """Call ``on_token(id)`` as each token exists; at least one. A stop token is reported, then ends it."""
+
+    def effective_options(self) -> Mapping[str, Any]:
+        """Return the threads, context, precision and provider really in use."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class LogitsEngine(Protocol):
+    """Optional capability of an engine, for quality."""
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return logits of every position, shape (len(ids), vocabulary)."""
+
+
+class Backend(Protocol):
+    def info(self) -> BackendInfo: ...
+
+    def prepare(self, ref: str, options: EngineOptions, progress: Progress) -> Prepared:
+        """Resolve, convert and cache the model. Runs in a child process; may take minutes, may use memory."""
+
+    def load(self, prepared: Prepared, options: EngineOptions) -> Engine: ...
+
+    def engine_version(self) -> str: ...
+
+
+class Count(Record, frozen=True, kw_only=True):
+    """A raw reading: integer counts of a domain, and when the reading began and ended (monotonic ns)."""
+
+    domain: str
+    count: int
+    before_ns: int
+    after_ns: int
+
+
+class Probe(Record, frozen=True, kw_only=True):
+    domains: tuple[MeterFact, ...] = ()
+    refusals: tuple[MeterRefusal, ...] = ()
+
+
+class Meter(Protocol):
+    """One kind of sensor. Between ``open`` and ``close`` ``read`` costs microseconds and never blocks long."""
+
+    def probe(self) -> Probe: ...
+    def open(self) -> None: ...
+    def read(self) -> Sequence[Count | MeterRefusal]:
+        """Return counts of every domain; one that failed comes as a refusal with the reason, never as 0."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,53 @@
+"""Plug-ins by name: one table for what ships, entry points for the rest; loads only what is asked for."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from perjoule.errors import UsageError
+
+if TYPE_CHECKING:
+    from perjoule.protocols import Backend
+
+Group = Literal["perjoule.backends", "perjoule.meters"]
+
+BUILT_IN: dict[Group, dict[str, str]] = {
+    "perjoule.backends": {
+        "onnxruntime": "perjoule_backends.onnxruntime:OnnxRuntimeBackend",
+        "null": "perjoule_backends.null:NullBackend",
+    },
+    "perjoule.meters": {
+        "rapl-powercap": "perjoule.meters.powercap:PowercapMeter",
+        "nvml": "perjoule.meters.nvml:NvmlMeter",
+        "null": "perjoule.meters.null:NullMeter",
+    },
+}
+
+
+def names(group: Group) -> list[str]:
+    """Return every known name, built-in first. A third party cannot replace a built-in."""
+    found = list(BUILT_IN[group])
+    found += sorted(ep.name for ep in entry_points(group=group) if ep.name not in BUILT_IN[group])
+    return found
+
+
+def load(group: Group, name: str) -> Any:
+    """Import and return the class behind ``name``. Raises ``UsageError`` with the nearest names."""
+    target = BUILT_IN[group].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+    for entry in entry_points(group=group):
+        if entry.name == name:
+            return entry.load()
+    known = names(group)
+    near = difflib.get_close_matches(name, known, n=3) or known
+    kind = group.removeprefix("perjoule.").removesuffix("s")
+    raise UsageError(f"unknown {kind} {name!r}", hint=f"known: {', '.join(near)}")
+
+
+def backend(name: str) -> Backend:
+    return cast("Backend", load("perjoule.backends", name)())

@@ -1,0 +1,1 @@
+"""Scenarios and corpora for perjoule: data, read with importlib.resources."""
