@@ -205,8 +205,10 @@ class ProcessRecord(Record, frozen=True, kw_only=True):
 
 
 class MemoryPeak(Record, frozen=True, kw_only=True):
+    """High-water marks of the worker: while loading, over all requests, and in one request's two phases."""
+
     process: int
-    phase: Literal["load", "prefill", "decode"]
+    phase: Literal["load", "requests", "prefill", "decode"]
     rss_peak_bytes: int | None
     rss_peak_bytes_missing: Reason = UNSET
     pss_bytes: int | None
@@ -367,6 +369,14 @@ class IdlePower(Record, frozen=True, kw_only=True):
     after_missing: Reason = UNSET
 
 
+class RunSettings(Record, frozen=True, kw_only=True):
+    """What the user set beside the scenario and the engine; derived numbers depend on it."""
+
+    seed: int
+    tdp_w: float | None = None
+    meters: tuple[str, ...] | None = None
+
+
 class Overhead(Record, frozen=True, kw_only=True):
     """CPU time of perjoule itself (parent and meters) during the measured windows."""
 
@@ -392,6 +402,7 @@ class RunResult(Record, frozen=True, kw_only=True):
     created_utc: str
     tool: ToolFacts
     reproduce: str
+    settings: RunSettings
     scenario: ScenarioFacts
     model: ModelFacts
     backend: BackendFacts

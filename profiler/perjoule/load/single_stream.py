@@ -1,0 +1,65 @@
+"""Single-stream load: one request at a time, the next begins when the last has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perjoule.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perjoule.protocols import Clock, Engine, FinishReason
+
+
+class Observed(Record, frozen=True, kw_only=True):
+    """What one request showed: monotonic ns stamps, and CPU time of this process at the three edges."""
+
+    start_ns: int
+    first_token_ns: int
+    end_ns: int
+    start_cpu_ns: int
+    first_token_cpu_ns: int
+    end_cpu_ns: int
+    token_ns: tuple[int, ...]
+    finish_reason: str
+
+
+def observe_request(
+    engine: Engine,
+    clock: Clock,
+    prompt_ids: Sequence[int],
+    max_new_tokens: int,
+    *,
+    stop: frozenset[int] = frozenset(),
+    on_first_token: Callable[[int], None] | None = None,
+) -> Observed:
+    """Run one request and stamp each token where its id comes into being, the same way for every engine.
+
+    ``on_first_token(ns)`` is called once, after the stamp of the first token has been taken.
+    """
+    token_ns: list[int] = []
+    first_cpu_ns = 0
+
+    def on_token(_token_id: int) -> None:
+        nonlocal first_cpu_ns
+        token_ns.append(clock.now_ns())
+        if len(token_ns) == 1:
+            first_cpu_ns = clock.cpu_ns()
+            if on_first_token is not None:
+                on_first_token(token_ns[0])
+
+    start_cpu_ns = clock.cpu_ns()
+    start_ns = clock.now_ns()
+    reason: FinishReason = engine.generate(prompt_ids, max_new_tokens, stop, on_token)
+    end_ns = clock.now_ns()
+    return Observed(
+        start_ns=start_ns,
+        first_token_ns=token_ns[0],
+        end_ns=end_ns,
+        start_cpu_ns=start_cpu_ns,
+        first_token_cpu_ns=first_cpu_ns,
+        end_cpu_ns=clock.cpu_ns(),
+        token_ns=tuple(token_ns),
+        finish_reason=reason,
+    )

@@ -1,0 +1,117 @@
+"""What parent and worker say to each other: JSON lines, one message a line, typed on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from perjoule.load.single_stream import Observed
+from perjoule.protocols import EngineOptions, Prepared
+from perjoule.records import MemoryPeak, Record
+
+# ---- parent to worker (standard input) ----
+
+
+class PrepareJob(Record, frozen=True, kw_only=True, tag_field="job", tag="prepare"):
+    """Resolve and convert a model; the worker answers with ``Progress`` and one ``PreparedReply``."""
+
+    backend: str
+    ref: str
+    options: EngineOptions
+
+
+class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measure"):
+    """Load the engine, warm it up, then run ``requests`` measured requests (more until ``min_span_s``)."""
+
+    backend: str
+    prepared: Prepared
+    options: EngineOptions
+    process: int
+    corpus: str
+    seed: int
+    prompt_tokens: int
+    new_tokens: int
+    requests: int
+    max_warmup_requests: int
+    min_span_s: float
+
+
+Job = PrepareJob | MeasureJob
+GO = b"go\n"  # the parent has read its meters: the request may start
+
+# ---- worker to parent (its own pipe) ----
+
+
+class Progress(Record, frozen=True, kw_only=True, tag_field="event", tag="progress"):
+    text: str
+    done_share: float | None
+
+
+class PreparedReply(Record, frozen=True, kw_only=True, tag_field="event", tag="prepared"):
+    prepared: Prepared
+
+
+class Loaded(Record, frozen=True, kw_only=True, tag_field="event", tag="loaded"):
+    start_ns: int
+    end_ns: int
+    engine_version: str
+    effective_options: dict[str, Any]
+    libraries: dict[str, str]
+    memory: MemoryPeak
+
+
+class Ready(Record, frozen=True, kw_only=True, tag_field="event", tag="ready"):
+    """A request is about to start; the worker waits for ``GO``."""
+
+    index: int
+    measured: bool
+
+
+class FirstToken(Record, frozen=True, kw_only=True, tag_field="event", tag="first_token"):
+    at_ns: int
+
+
+class Request(Record, frozen=True, kw_only=True, tag_field="event", tag="request"):
+    index: int
+    measured: bool
+    prompt_text_sha256: str
+    prompt_ids_sha256: str
+    prompt_tokens: int
+    observed: Observed
+
+
+class Finished(Record, frozen=True, kw_only=True, tag_field="event", tag="finished"):
+    steady: bool
+    shared_prefix_tokens: int
+    memory: tuple[MemoryPeak, ...]
+
+
+class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed"):
+    """The worker could not go on, and says so itself (a crash says nothing)."""
+
+    message: str
+    hint: str
+    exit_code: int
+    details: str = ""
+
+
+Tell = Callable[[str, float | None], None]
+Event = Progress | PreparedReply | Loaded | Ready | FirstToken | Request | Finished | Failed
+
+_ENCODER = msgspec.json.Encoder()
+_JOBS: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+_EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(message: Job | Event) -> bytes:
+    return _ENCODER.encode(message) + b"\n"
+
+
+def decode_job(line: bytes) -> Job:
+    return _JOBS.decode(line)
+
+
+def decode_event(line: bytes) -> Event:
+    return _EVENTS.decode(line)

@@ -1,0 +1,242 @@
+"""The parent: prepares models, runs fresh worker processes in a seeded random order, saves results.
+
+It sleeps in poll(2) while a worker measures, and wakes at phase edges only, to read counters.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Protocol
+
+from perjoule import assemble, host, messages, store
+from perjoule.child import Child
+from perjoule.clock import MonotonicClock
+from perjoule.errors import EngineError, InputError, InterruptedRunError, PerjouleError, UsageError
+from perjoule.measure import ProcessRun, measure_process
+from perjoule.meters import MeterSet, open_meters
+from perjoule.meters.idle import measure_idle_or_reason
+from perjoule.protocols import EngineOptions, Prepared
+from perjoule.records import IdlePower, Record, RunResult, RunSettings
+from perjoule.scenario import Scenario
+from perjoule.stats.sequential import enough
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perjoule.protocols import Clock
+
+_CONTEXT_STEP = 64
+
+
+class Configuration(Record, frozen=True, kw_only=True):
+    backend: str
+    model_ref: str
+    options: EngineOptions
+    scenario: Scenario
+
+    @property
+    def label(self) -> str:
+        return f"{self.model_ref} on {self.backend} ({self.options.quant})"
+
+
+class RunPlan(Record, frozen=True, kw_only=True):
+    configurations: tuple[Configuration, ...]
+    meters: tuple[str, ...] | None = None
+    seed: int = 0
+    out_dir: str
+    tdp_w: float | None = None
+    stall_s: float = 300.0
+    reproduce: str = ""
+
+
+class Listener(Protocol):
+    """Who wants to know how far the run is; every call returns at once."""
+
+    def configuration(self, label: str) -> None: ...
+    def phase(self, label: str, text: str, share: float | None, left_s: float | None) -> None: ...
+    def finished(self, path: Path, result: RunResult) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def context_for(scenario: Scenario) -> int:
+    """Return the context that holds one request of the scenario, in tokens, the same for every engine."""
+    need = scenario.prompt_tokens + scenario.new_tokens
+    return -(-need // _CONTEXT_STEP) * _CONTEXT_STEP
+
+
+class _Progress:
+    """Where one configuration stands: what is measured so far, and what it has cost."""
+
+    def __init__(self, configuration: Configuration, prepared: Prepared) -> None:
+        self.configuration = configuration
+        self.prepared = prepared
+        self.runs: list[ProcessRun] = []
+        self.measuring_s = 0.0
+        self.done = False
+        self.error: PerjouleError | None = None
+
+    def decide(self) -> None:
+        samples = tuple(s for run in self.runs for s in run.samples)
+        windows = tuple(w for run in self.runs for w in run.windows)
+        decision = enough(samples, windows, self.configuration.scenario, self.measuring_s)
+        self.done = decision.stop
+
+    @property
+    def left_s(self) -> float | None:
+        if not self.runs:
+            return None
+        missing = max(1, self.configuration.scenario.min_processes - len(self.runs))
+        return 0.0 if self.done else missing * self.measuring_s / len(self.runs)
+
+
+def run(plan: RunPlan, listener: Listener, clock: Clock | None = None) -> list[Path]:
+    """Measure every configuration of the plan; return the paths of the results.
+
+    Raises ``EngineError`` (after saving what was finished) if a measured process failed, ``InputError``
+    and ``UsageError`` for what cannot be run, ``InterruptedRunError`` on Ctrl-C, after saving.
+    """
+    return _Runner(plan, listener, clock or MonotonicClock()).run()
+
+
+class _Runner:
+    def __init__(self, plan: RunPlan, listener: Listener, clock: Clock) -> None:
+        self._plan = plan
+        self._listener = listener
+        self._clock = clock
+        self._random = random.Random(plan.seed)  # noqa: S311 - the order of runs, not a secret
+        self._paths: list[Path] = []
+
+    def run(self) -> list[Path]:
+        states = [self._prepare(c) for c in self._plan.configurations]
+        with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
+            self._epoch_ns = self._clock.now_ns()
+            self._created = self._clock.utc_now()
+            before = measure_idle_or_reason(meters, self._clock)
+            try:
+                self._measure_all(states, meters)
+            except KeyboardInterrupt:
+                self._save_all(states, meters, IdlePower(
+                    before=before.power, before_missing=before.reason,
+                    after=None, after_missing="interrupted",
+                ))  # fmt: skip
+                saved = ", ".join(str(p) for p in self._paths) or "nothing was finished"
+                raise InterruptedRunError(f"interrupted; saved: {saved}", hint="run the same command again") from None
+            after = measure_idle_or_reason(meters, self._clock)
+            idle = IdlePower(
+                before=before.power, before_missing=before.reason, after=after.power, after_missing=after.reason
+            )
+            self._save_all(states, meters, idle)
+        errors = [s.error for s in states if s.error is not None]
+        if errors:
+            raise errors[0]
+        return self._paths
+
+    def _prepare(self, configuration: Configuration) -> _Progress:
+        scenario, options = configuration.scenario, configuration.options
+        need = scenario.prompt_tokens + scenario.new_tokens
+        if need > options.context_tokens:
+            raise UsageError(
+                f"the scenario needs a context of {need} tokens; {options.context_tokens} are set",
+                hint="use a shorter prompt_tokens or new_tokens, or a larger context",
+            )
+        self._listener.configuration(configuration.label)
+        job = messages.PrepareJob(
+            backend=configuration.backend, ref=configuration.model_ref, options=configuration.options
+        )
+        prepared = prepare(job, self._plan.stall_s, lambda t, s: self._listener.phase(configuration.label, t, s, None))
+        if need > prepared.context_tokens:
+            raise InputError(
+                f"{configuration.model_ref} holds a context of {prepared.context_tokens} tokens; the scenario needs {need}",
+                hint="use a shorter prompt_tokens or new_tokens",
+            )
+        return _Progress(configuration, prepared)
+
+    def _measure_all(self, states: list[_Progress], meters: MeterSet) -> None:
+        """Run one process of each unfinished configuration a round, each round in a new random order."""
+        while open_states := [s for s in states if not s.done]:
+            self._random.shuffle(open_states)
+            for state in open_states:
+                self._measure_one(state, meters)
+
+    def _measure_one(self, state: _Progress, meters: MeterSet) -> None:
+        configuration = state.configuration
+        number = len(state.runs)
+        label = configuration.label
+        least = configuration.scenario.min_processes
+
+        def tell(text: str, share: float) -> None:
+            overall = min(1.0, (number + share) / max(least, number + 1))
+            self._listener.phase(label, f"process {number + 1} of at least {least}: {text}", overall, state.left_s)
+
+        begin_ns = self._clock.now_ns()
+        try:
+            run_ = measure_process(
+                job=self._job(state, number, meters),
+                meters=meters,
+                clock=self._clock,
+                epoch_ns=self._epoch_ns,
+                stall_s=self._plan.stall_s,
+                tell=tell,
+            )
+        except EngineError as error:
+            state.error, state.done = error, True
+            self._listener.note(f"{label}: {error.message}")
+            return
+        state.runs.append(run_)
+        state.measuring_s += (self._clock.now_ns() - begin_ns) / 1e9
+        state.decide()
+
+    def _job(self, state: _Progress, number: int, meters: MeterSet) -> messages.MeasureJob:
+        configuration, scenario = state.configuration, state.configuration.scenario
+        return messages.MeasureJob(
+            backend=configuration.backend,
+            prepared=state.prepared,
+            options=configuration.options,
+            process=number,
+            corpus=scenario.corpus,
+            seed=self._plan.seed,
+            prompt_tokens=scenario.prompt_tokens,
+            new_tokens=scenario.new_tokens,
+            requests=scenario.requests_per_process,
+            max_warmup_requests=scenario.max_warmup_requests,
+            min_span_s=meters.min_window_s,
+        )
+
+    def _save_all(self, states: list[_Progress], meters: MeterSet, idle: IdlePower) -> None:
+        for state in states:
+            if not state.runs:
+                continue
+            configuration = state.configuration
+            raw = assemble.RawRun(
+                created=self._created,
+                reproduce=self._plan.reproduce,
+                settings=RunSettings(seed=self._plan.seed, tdp_w=self._plan.tdp_w, meters=self._plan.meters),
+                scenario=configuration.scenario,
+                model=state.prepared.model,
+                backend=configuration.backend,
+                options=configuration.options,
+                host=host.read_host(state.runs[0].libraries),
+                meters=tuple(meters.facts),
+                meters_refused=tuple(meters.refusals),
+                idle=idle,
+                runs=tuple(state.runs),
+                meter_cpu_s=meters.cpu_s,
+            )
+            result = assemble.assemble(raw)
+            path = store.save(result, self._plan.out_dir)
+            self._paths.append(path)
+            self._listener.finished(path, result)
+
+
+def prepare(job: messages.PrepareJob, stall_s: float, tell: messages.Tell) -> Prepared:
+    """Resolve and convert a model in a child process, so that its memory and imports end with it."""
+    with Child(job, stall_s=stall_s) as child:
+        while True:
+            event = child.receive("preparing the model")
+            if isinstance(event, messages.Progress):
+                tell(event.text, event.done_share)
+            elif isinstance(event, messages.PreparedReply):
+                child.finish()
+                return event.prepared
+            else:
+                raise EngineError(f"the worker answered {type(event).__name__}", hint="report this as a bug")
