@@ -64,14 +64,18 @@ class GgufFile:
             rows *= size
         return data.reshape(rows, -1)
 
-    def dequantize(self, name: str) -> NDArray[np.float32]:
-        """Return a tensor as float32 in its shape, by the reference code of the ``gguf`` package."""
+    def dequantize(self, name: str, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Return rows of a tensor as float32, shape (rows, columns), by the reference code of ``gguf``.
+
+        A one-dimensional tensor comes as one row. Reading a few rows at a time bounds the memory.
+        """
         import numpy as np  # noqa: PLC0415
         from gguf import GGMLQuantizationType, dequantize  # noqa: PLC0415
 
         tensor = self.tensors[name]
-        values = dequantize(self.raw(name), GGMLQuantizationType[tensor.type_name])
-        return np.ascontiguousarray(values, dtype=np.float32).reshape(tensor.shape)
+        stored = self.raw(name)[rows]
+        values = dequantize(stored, GGMLQuantizationType[tensor.type_name])
+        return np.ascontiguousarray(values, dtype=np.float32).reshape(-1, tensor.shape[-1])
 
 
 def read_gguf(path: Path) -> GgufFile:

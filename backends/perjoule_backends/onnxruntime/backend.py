@@ -1,0 +1,94 @@
+"""The ``onnxruntime`` backend: what it can do, and how it prepares and loads a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from perjoule.errors import HostError, UsageError
+from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule.records import ModelFacts
+
+if TYPE_CHECKING:
+    from perjoule.protocols import Engine, Progress
+
+QUANTS = ("faithful", "int8", "int4", "fp32")
+INSTALL = "pip install 'perjoule[cpu]'"
+_OPTIONS = ("spinning",)
+
+
+class OnnxRuntimeBackend:
+    """Decoder graphs built from GGUF files, on ONNX Runtime's CPU provider."""
+
+    def info(self) -> BackendInfo:
+        return BackendInfo(
+            name="onnxruntime",
+            summary="decoder graph built from the GGUF file, blockwise quantized, ONNX Runtime CPU",
+            devices=("cpu",),
+            formats=("gguf",),
+            quants=QUANTS,
+            available=find_spec("onnxruntime") is not None,
+            install=INSTALL,
+        )
+
+    def engine_version(self) -> str:
+        import onnxruntime  # noqa: PLC0415 - loaded only where it runs
+
+        return str(onnxruntime.__version__)
+
+    def prepare(self, ref: str, options: EngineOptions, progress: Progress) -> Prepared:
+        """Resolve, read and convert the checkpoint; see ``convert`` for what a folder holds."""
+        from pathlib import Path  # noqa: PLC0415
+
+        from perjoule_backends.checkpoints.gguf import read_gguf  # noqa: PLC0415 - heavy: only in the child
+        from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415
+        from perjoule_backends.onnxruntime.architecture import parameter_count, read_architecture  # noqa: PLC0415
+        from perjoule_backends.onnxruntime.convert import converted_folder  # noqa: PLC0415
+        from perjoule_backends.onnxruntime.manifest import read_manifest  # noqa: PLC0415
+
+        _check(options)
+        checkpoint = resolve(ref, progress)
+        gguf = read_gguf(Path(checkpoint.path))
+        arch = read_architecture(gguf)
+        folder = converted_folder(gguf, checkpoint.sha256, arch, options.quant, progress)
+        manifest = read_manifest(folder)
+        model = ModelFacts(
+            ref=ref,
+            name=checkpoint.name,
+            family=checkpoint.family,
+            vendor=checkpoint.vendor,
+            country=checkpoint.country,
+            license=checkpoint.license,
+            architecture=arch.name,
+            parameters=parameter_count(gguf),
+            weights="trained",
+            source_format="gguf",
+            source_quantization=checkpoint.source_quantization,
+            file_sha256=checkpoint.sha256,
+            file_bytes=checkpoint.file_bytes,
+            tokenizer_sha256=manifest.tokenizer_sha256,
+            runtime_quantization=options.quant,
+            bits_per_weight=manifest.bits_per_weight,
+            weights_bytes=manifest.weights_bytes,
+            streamed_bytes_per_token=manifest.streamed_bytes_per_token,
+            kv_bytes_per_position=arch.kv_bytes_per_position,
+        )
+        context = min(options.context_tokens, arch.context)
+        return Prepared(folder=str(folder), model=model, context_tokens=context, stop_ids=manifest.stop_ids)
+
+    def load(self, prepared: Prepared, options: EngineOptions) -> Engine:
+        from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine  # noqa: PLC0415
+
+        return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
+
+
+def _check(options: EngineOptions) -> None:
+    if find_spec("onnxruntime") is None:
+        raise HostError("onnxruntime is not installed", hint=INSTALL)
+    if options.quant not in QUANTS:
+        raise UsageError(f"unknown --quant {options.quant!r}", hint=f"one of: {', '.join(QUANTS)}")
+    if options.device != "cpu":
+        raise UsageError(f"the onnxruntime backend has no device {options.device!r}", hint="use --device cpu")
+    for key, value in options.extra.items():
+        if key not in _OPTIONS or not isinstance(value, bool):
+            raise UsageError(f"backend option {key}={value!r} is not known", hint="there is: backend.spinning=true|false")
