@@ -1,0 +1,1 @@
+"""Statistics of repeated measurements. The process is the unit of replication."""
