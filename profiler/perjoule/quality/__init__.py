@@ -1,0 +1,1 @@
+"""Quality of the very file and engine that are timed."""
