@@ -1,32 +1,57 @@
-"""Prompt texts: each begins with different words, so that no prefix cache can answer for the engine."""
+"""Deterministic prompts: the same text for the same corpus, seed, process and index, on every machine."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from functools import cache
 from importlib.resources import files
 
 from perjoule.errors import InputError
 
-_PACKAGE = "perjoule_scenarios"
+_PACKAGE = "perjoule_scenarios"  # reached by name: perjoule does not import it
+_OPENINGS = "openings"
+_ROUNDS = 2  # how often a prompt repeats the sections; the order differs each time
+
+
+def corpora() -> list[str]:
+    """Return the names of the corpora that ship."""
+    found = (entry.name for entry in files(_PACKAGE).joinpath("corpora").iterdir())
+    return sorted(n.removesuffix(".txt") for n in found if n.endswith(".txt") and n != f"{_OPENINGS}.txt")
+
+
+def corpus_sha256(corpus: str) -> str:
+    """Return the digest of what the prompts of ``corpus`` are made from: its text and the opening words."""
+    return hashlib.sha256((_text(_OPENINGS) + "\0" + _corpus_text(corpus)).encode()).hexdigest()
 
 
 def prompt_text(corpus: str, seed: int, process: int, index: int) -> str:
-    """Return the text of one prompt: the corpus's paragraphs in an order of its own, behind a unique opening.
+    """Return the prompt of request ``index`` of a process: some 3,500 words, to be cut by the caller.
 
-    The same arguments give the same text on every machine. The worker cuts it to the tokens it needs.
+    Each starts with another word, until the list of openings is used up (then in another order), and goes on
+    with the corpus' sections in another order, so that no prefix cache can answer one request with another's
+    work. Raises ``InputError`` for an unknown corpus.
     """
-    paragraphs = list(_paragraphs(corpus))
-    order = random.Random(f"{seed}/{process}/{index}")  # noqa: S311 - reproducible prompts, not secrets
-    order.shuffle(paragraphs)
-    opening = order.choice(paragraphs).split(". ")[0].split()
-    order.shuffle(opening)
-    return f"{order.randrange(10**6)} {' '.join(opening)}. " + "\n\n".join(paragraphs)
+    sections = _corpus_text(corpus).strip().split("\n\n")
+    openings = _text(_OPENINGS).split()
+    cycle, place = divmod(index, len(openings))
+    parts = [_shuffled(openings, f"{seed}/{process}/openings/{cycle}")[place]]
+    for turn in range(_ROUNDS):
+        parts += _shuffled(sections, f"{seed}/{process}/{index}/{turn}")
+    return "\n\n".join(parts)
+
+
+def _shuffled(items: list[str], key: str) -> list[str]:
+    generator = random.Random(key)  # noqa: S311 - an order of text, not a secret
+    return sorted(items, key=lambda _: generator.random())
+
+
+def _corpus_text(corpus: str) -> str:
+    if corpus not in corpora():
+        raise InputError(f"unknown corpus {corpus!r}", hint=f"known: {', '.join(corpora())}")
+    return _text(corpus)
 
 
 @cache
-def _paragraphs(corpus: str) -> tuple[str, ...]:
-    source = files(_PACKAGE).joinpath("corpora", f"{corpus}.txt")
-    if not source.is_file():
-        raise InputError(f"unknown corpus {corpus!r}", hint="see the corpora that ship with the scenarios")
-    return tuple(line for line in source.read_text(encoding="utf-8").splitlines() if line.strip())
+def _text(name: str) -> str:
+    return files(_PACKAGE).joinpath("corpora", f"{name}.txt").read_text(encoding="utf-8")
