@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from perjoule.errors import HostError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
@@ -80,6 +82,31 @@ class OnnxRuntimeBackend:
         from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine  # noqa: PLC0415
 
         return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
+
+
+    def catalogue(self) -> list[dict[str, Any]]:
+        """Return the checkpoints known by name, each with whether its file is in the cache."""
+        from perjoule_backends.checkpoints import catalogue, resolve  # noqa: PLC0415
+
+        return [msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()]
+
+    def pull(self, ref: str, progress: Progress) -> str:
+        """Fetch a checkpoint into the cache; return its path."""
+        from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415
+
+        return resolve(ref, progress).path
+
+    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
+        """Return the facts of a model as it would run, as plain values."""
+        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
+        return facts
+
+    def fidelity(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
+        """Compare the model as it would run with the file's own weights in fp32, on the pinned corpus."""
+        from perjoule_backends.onnxruntime.fidelity import measure_fidelity  # noqa: PLC0415
+
+        reference = self.prepare(ref, msgspec.structs.replace(options, quant="fp32"), progress)
+        return measure_fidelity(self.prepare(ref, options, progress), reference, options, progress)
 
 
 def _check(options: EngineOptions) -> None:

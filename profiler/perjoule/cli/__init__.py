@@ -1,0 +1,79 @@
+"""The command line: one module per subcommand. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from perjoule import __version__
+from perjoule.errors import EXIT_ENGINE, EXIT_INTERRUPTED, HostError, PerjouleError
+
+# name: one line for `perjoule --help`; the module of the same name is imported only when it is called
+COMMANDS = {
+    "run": "measure a model: time, memory, joules",
+    "show": "print results",
+    "verify": "check that results are whole and follow from their samples",
+    "models": "list, fetch and describe checkpoints",
+    "scenarios": "list and explain loads",
+    "backends": "list engines and what is missing for them",
+    "schema": "print the JSON Schema of a result",
+    "doctor": "what can be measured on this machine, and why not more",
+}
+_BUG = "this is a bug in perjoule: please report it with what --debug prints"
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser; only ``command``'s own options are added (all commands' when it is None)."""
+    parser = argparse.ArgumentParser(
+        prog="perjoule",
+        description="What an open language model costs to run on this machine: time, memory and joules, "
+        "with an interval on every number.",
+        epilog="Start with: perjoule run    (measures the default model for about two minutes)",
+    )
+    parser.add_argument("--version", action="version", version=f"perjoule {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        if command in (name, None):
+            module = import_module(f"perjoule.cli.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(action=module.execute)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code of docs/cli.md."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    called = next((a for a in arguments if a in COMMANDS), "")
+    try:
+        if sys.platform == "win32":
+            raise HostError("perjoule does not run on Windows yet", hint="use Linux, or WSL2")  # noqa: TRY301
+        args = build_parser(called).parse_args(arguments)
+        return int(args.action(args))
+    except PerjouleError as error:
+        if debug:
+            traceback.print_exc()
+        return _say(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted", "nothing was left half written", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to tell it
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
+        if debug:
+            traceback.print_exc()
+        return _say(f"unexpected {type(error).__name__}: {error}".splitlines()[0], _BUG, EXIT_ENGINE)
+
+
+def _say(message: str, hint: str, code: int) -> int:
+    from perjoule.render.plain import printable  # noqa: PLC0415
+
+    print(f"perjoule: error: {printable(message)}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {printable(hint)}", file=sys.stderr)  # noqa: T201
+    return code

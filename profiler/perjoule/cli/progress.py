@@ -1,0 +1,72 @@
+"""Progress on standard error, the summary on standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from perjoule.render.plain import printable
+from perjoule.render.text import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.progress import TaskID
+
+    from perjoule.records import RunResult
+
+
+class TerminalListener:
+    """Shows one line that moves on a terminal; elsewhere one plain line per process."""
+
+    def __init__(self, console: Console, progress: Progress | None) -> None:
+        self._console, self._progress = console, progress
+        self._task: TaskID | None = progress.add_task("starting", total=1.0) if progress else None
+        self._said = ""
+        self.results: list[RunResult] = []
+        self.paths: list[Path] = []
+
+    def configuration(self, label: str) -> None:
+        self.note(f"preparing {label}")
+
+    def phase(self, label: str, text: str, share: float | None, left_s: float | None) -> None:
+        left = f", about {left_s:.0f} s left" if left_s else ""
+        line = printable(f"{label}: {text}{left}")
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=line, completed=share or 0.0)
+            return
+        step = printable(f"{label}: {text.split(':')[0]}")
+        if step != self._said:
+            self._said = step
+            self._console.print(step, highlight=False, markup=False)
+
+    def finished(self, path: Path, result: RunResult) -> None:
+        self.results.append(result)
+        self.paths.append(path)
+
+    def note(self, text: str) -> None:
+        self._console.print(printable(text), highlight=False, markup=False)
+
+
+@contextmanager
+def listener() -> Iterator[TerminalListener]:
+    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    if not console.is_terminal:
+        yield TerminalListener(console, None)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
+        yield TerminalListener(console, progress)
+
+
+def print_summary(results: list[RunResult], paths: list[Path]) -> None:
+    console = Console(no_color="NO_COLOR" in os.environ, width=None if sys.stdout.isatty() else 100)
+    console.print(summary(results))
+    for path in paths:
+        console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,194 @@
+"""perjoule run: measure one or more models and write one result file each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perjoule import host, registry
+from perjoule.errors import HostError, UsageError
+from perjoule.protocols import EngineOptions
+from perjoule.scenario import Scenario, load_scenario, with_overrides
+
+if TYPE_CHECKING:
+    from perjoule.runner import RunPlan
+
+DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct:q4_k_m"
+DEFAULT_OUT = "perjoule-results"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", nargs="?", default="quickstart", metavar="SCENARIO", help="name or .toml path")
+    parser.add_argument("--model", action="append", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})")
+    parser.add_argument("--backend", action="append", metavar="NAME", help="engine (onnxruntime)")
+    parser.add_argument("--device", default="cpu", metavar="cpu|cuda:N")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: physical cores this process may use")
+    parser.add_argument("--quant", default="faithful", metavar="Q", help="faithful (default), int8, int4, fp32")
+    parser.add_argument("--meter", action="append", metavar="NAME", help="default: every sensor found")
+    parser.add_argument("--rigor", choices=("quick", "standard", "strict"), help="default: the scenario's")
+    parser.add_argument("--time-budget", type=float, metavar="S", help="seconds of measuring per configuration")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of prompts and of the order of runs (0)")
+    parser.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where results go (./{DEFAULT_OUT})")
+    parser.add_argument("--html", metavar="FILE", help="also write a report for a browser")
+    parser.add_argument("--json", metavar="FILE|-", help="also write JSON Lines, one result a line")
+    parser.add_argument("--tdp", type=float, metavar="W", help="the processor's TDP, where no sensor and no table helps")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="scenario key, backend.KEY or run.stall_s")  # fmt: skip
+
+
+def execute(args: argparse.Namespace) -> int:
+    from perjoule.cli.progress import listener  # noqa: PLC0415
+    from perjoule.runner import run  # noqa: PLC0415 - after the options have been checked
+
+    plan = make_plan(args)
+    outputs = [Path(p) for p in (args.html, args.json) if p and p != "-"]
+    _check_outputs(Path(args.out), outputs)
+    with listener() as progress:
+        try:
+            run(plan, progress)
+        finally:
+            _write_outputs(args, progress.results, progress.paths)
+    return 0
+
+
+def make_plan(args: argparse.Namespace) -> RunPlan:
+    """Turn options into a plan; every option is checked before anything is loaded or measured."""
+    from perjoule.runner import Configuration, RunPlan, context_for  # noqa: PLC0415
+
+    scenario_set, backend_set, run_set = _split_settings(args.set)
+    scenario = load_scenario(args.scenario)
+    changes = dict(scenario_set)
+    if args.rigor:
+        changes["rigor"] = args.rigor
+    if args.time_budget is not None:
+        if args.time_budget <= 0:
+            raise UsageError("--time-budget must be above 0 seconds", hint="e.g. --time-budget 120")
+        changes["time_budget_s"] = args.time_budget
+    scenario = with_overrides(scenario, changes) if changes else scenario
+    options = EngineOptions(
+        device=args.device,
+        threads=_threads(args.threads),
+        quant=args.quant,
+        context_tokens=context_for(scenario),
+        extra=backend_set,
+    )
+    for name in args.meter or ():
+        if not name.startswith(("csv:", "command:")):
+            registry.load("perjoule.meters", name)
+    configurations = tuple(
+        Configuration(backend=backend, model_ref=model, options=options, scenario=scenario)
+        for backend in args.backend or ["onnxruntime"]
+        for model in _models(args.model, backend)
+        if _check_backend(backend, options)
+    )
+    if args.tdp is not None and args.tdp <= 0:
+        raise UsageError("--tdp must be above 0 watts", hint="e.g. --tdp 65")
+    return RunPlan(
+        configurations=configurations,
+        meters=tuple(args.meter) if args.meter else None,
+        seed=args.seed,
+        out_dir=args.out,
+        tdp_w=args.tdp,
+        stall_s=float(run_set.get("stall_s", 300.0)),
+        reproduce=reproduce(args, scenario),
+    )
+
+
+def reproduce(args: argparse.Namespace, scenario: Scenario) -> str:
+    """Return the command that repeats this run, without paths or names of this machine."""
+    words = ["perjoule", "run", scenario.name]
+    for option in ("model", "backend", "meter"):
+        for value in getattr(args, option) or ():
+            scrubbed = Path(value).name if os.sep in value else value
+            words += [f"--{option}", scrubbed if not value.startswith("command:") else "command:..."]
+    words += ["--device", args.device, "--quant", args.quant, "--seed", str(args.seed)]
+    for option in ("threads", "rigor", "time_budget", "tdp"):
+        value = getattr(args, option)
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    for setting in args.set:
+        words += ["--set", setting]
+    return " ".join(words)
+
+
+def _models(models: list[str] | None, backend: str) -> list[str]:
+    return ["null"] if backend == "null" else models or [DEFAULT_MODEL]
+
+
+def _check_backend(name: str, options: EngineOptions) -> bool:
+    info = registry.backend(name).info()
+    if not info.available:
+        raise HostError(f"backend {name} is not installed", hint=info.install)
+    if options.device not in info.devices:
+        raise UsageError(f"backend {name} has no device {options.device!r}", hint=f"it has: {', '.join(info.devices)}")
+    if options.quant not in info.quants:
+        raise UsageError(f"backend {name} has no --quant {options.quant!r}", hint=f"it has: {', '.join(info.quants)}")
+    return True
+
+
+def _threads(wanted: int | None) -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if wanted is None:
+        return host.default_threads()
+    if not 1 <= wanted <= usable:
+        raise UsageError(f"--threads {wanted}: this process may use 1 to {usable}", hint=f"e.g. --threads {usable}")
+    return wanted
+
+
+def _split_settings(settings: list[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    scenario: dict[str, Any] = {}
+    backend: dict[str, Any] = {}
+    run_: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {setting!r} is not KEY=VALUE", hint="e.g. --set prompt_tokens=128")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        if key.startswith("backend."):
+            backend[key.removeprefix("backend.")] = value
+        elif key == "run.stall_s" and isinstance(value, int | float) and value > 0:
+            run_["stall_s"] = value
+        elif key.startswith("run."):
+            raise UsageError(f"--set {setting!r} is not known", hint="there is run.stall_s=SECONDS")
+        else:
+            scenario[key] = value
+    return scenario, backend, run_
+
+
+def _check_outputs(out: Path, files: list[Path]) -> None:
+    for path in files:
+        if path.exists():
+            raise UsageError(f"{path} exists already", hint="choose another name; perjoule never overwrites")
+    try:
+        for folder in (out, *(p.parent for p in files)):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise HostError(f"{folder} cannot be written", hint="choose another folder with --out")
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder with --out") from error
+
+
+def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path]) -> None:
+    if not results:
+        return
+    if args.json:
+        lines = "".join(json.dumps(json.loads(p.read_text(encoding="utf-8")), sort_keys=True) + "\n" for p in paths)
+        if args.json == "-":
+            sys.stdout.write(lines)
+        else:
+            Path(args.json).write_text(lines, encoding="utf-8")
+    if args.html:
+        from perjoule.render.html import report  # noqa: PLC0415
+
+        Path(args.html).write_text(report(results), encoding="utf-8")
+    if args.json != "-":
+        from perjoule.cli.progress import print_summary  # noqa: PLC0415
+
+        print_summary(results, [*paths, *([Path(args.html)] if args.html else [])])

@@ -1,0 +1,33 @@
+"""perjoule show: print results as a table, or as an HTML report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perjoule import store
+from perjoule.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="result files")
+    parser.add_argument("--html", metavar="OUT", help="write a report for a browser instead")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from perjoule.cli.progress import print_summary  # noqa: PLC0415
+
+    results = [store.load(Path(file)) for file in args.files]
+    if args.html:
+        from perjoule.render.html import report  # noqa: PLC0415
+
+        out = Path(args.html)
+        if out.exists():
+            raise UsageError(f"{out} exists already", hint="choose another name; perjoule never overwrites")
+        out.write_text(report(results), encoding="utf-8")
+        return 0
+    print_summary(results, [])
+    return 0

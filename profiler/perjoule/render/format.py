@@ -1,0 +1,91 @@
+"""Numbers for people: SI scaling, digits that the interval supports, and joules that say what they are."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from perjoule.records import Energy, Missing, Quantity
+
+if TYPE_CHECKING:
+    from perjoule.records import Metric
+
+DASH = "\u2014"
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "\u00b5"), (1e-9, "n"))
+_LABELS = {
+    "measured": "measured",
+    "counter-modelled": "modelled from counters",
+    "utilisation-modelled": "modelled from CPU time",
+    "analytic": "bounds only",
+    "imported": "imported",
+    "none": "none",
+}
+_KIB = 1024.0
+MODELLED_DIGITS, MEASURED_DIGITS = 2, 3
+
+
+def significant(value: float, digits: int) -> str:
+    """Format with ``digits`` significant digits and no exponent."""
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    return f"{rounded:,.{max(0, places)}f}"
+
+
+def si(value: float, unit: str, digits: int = MEASURED_DIGITS) -> str:
+    """Format with the prefix that leaves one to three digits before the point: 0.0123 s -> 12.3 ms."""
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
+    if value == 0:
+        return f"0 {unit}"
+    return f"{significant(value / scale, digits)} {prefix}{unit}"
+
+
+def size(value: float) -> str:
+    """Format bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < _KIB or unit == "GiB":
+            return f"{significant(value, MEASURED_DIGITS)} {unit}"
+        value /= _KIB
+    return f"{value} B"
+
+
+def metric(value: Metric) -> str:
+    """Format a metric with its interval; a missing one as a dash (its reason is listed elsewhere)."""
+    if isinstance(value, Missing):
+        return DASH
+    if isinstance(value, Energy):
+        return energy(value)
+    if value.unit == "bytes":
+        return size(value.value) + (f" ({size(value.low or 0)}-{size(value.high or 0)})" if value.n > 1 else "")
+    return f"{_plain(value.value, value.unit)}{_spread(value)}"
+
+
+def _plain(value: float, unit: str) -> str:
+    if unit in ("s", "J", "W"):
+        return si(value, unit)
+    return f"{significant(value, MEASURED_DIGITS)} {unit}"
+
+
+def _spread(value: Quantity) -> str:
+    if value.low is None or value.high is None or not value.value or value.interval == "exact":
+        return ""
+    half = max(value.value - value.low, value.high - value.value) / value.value
+    return f" \u00b1{significant(100 * half, 2)} %"
+
+
+def energy(value: Energy) -> str:
+    """Format joules so that nobody takes a model for a reading: value, interval, label, scope."""
+    digits = MEASURED_DIGITS if value.label == "measured" else MODELLED_DIGITS
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value.value) >= s * 0.9995), _PREFIXES[-1])
+
+    def scaled(number: float | None) -> str:
+        return "?" if number is None else significant(number / scale, digits)
+
+    bounds = f"{scaled(value.low)}-{scaled(value.high)}"
+    return f"{scaled(value.value)} {prefix}{value.unit} ({bounds}, {_LABELS[value.label]}, {value.scope})"
+
+
+def energy_short(value: Energy) -> str:
+    """Format for a table whose note carries label and scope: value and interval alone."""
+    return energy(value).split(",")[0].rstrip(")") + ")"
