@@ -11,7 +11,7 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -19,6 +19,9 @@ from perjoule.errors import InputError, UsageError
 from perjoule.load.prompts import corpus_sha256
 from perjoule.records import Record, ScenarioFacts
 from perjoule.store.canonical import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Rigor = Literal["quick", "standard", "strict"]
 
@@ -33,7 +36,7 @@ _RIGOR: dict[str, dict[str, float]] = {
     "standard": {"min_processes": 8, "target_half_width": 0.02, "time_budget_s": 600.0},
     "strict": {"min_processes": 12, "target_half_width": 0.01, "time_budget_s": 3600.0},
 }
-_FIXED = frozenset({"name", "version", "rigor", "corpus_sha256"})  # not to be changed by --set
+_FIXED = frozenset({"name", "version", "corpus_sha256"})  # not to be changed by --set
 _AT_LEAST_ONE = (
     "version", "prompt_tokens", "new_tokens", "min_processes", "requests_per_process", "max_warmup_requests",
 )  # fmt: skip
@@ -98,26 +101,23 @@ def load_scenario(name_or_path: str) -> Scenario:
     return _parse(text, name_or_path)
 
 
-def with_overrides(
-    scenario: Scenario, *, rigor: str | None = None, time_budget_s: float | None = None, **overrides: object
-) -> Scenario:
-    """Return the scenario with another rigor, budget, or single fields (``--set key=value``).
+def with_overrides(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """Return the scenario with some keys changed, checked like a file; values may be strings.
 
-    A new rigor brings its own processes, target and budget. Values may be strings. Raises ``UsageError``.
+    A new rigor brings its own processes, target and budget, unless they are changed too. Raises ``UsageError``.
     """
     spec: dict[str, Any] = msgspec.structs.asdict(scenario)
-    if rigor is not None:
-        if rigor not in _RIGOR:
-            raise UsageError(f"unknown rigor {rigor!r}", hint=f"known: {', '.join(_RIGOR)}")
-        spec |= {"rigor": rigor, **_RIGOR[rigor]}
-    if time_budget_s is not None:
-        spec["time_budget_s"] = time_budget_s
-    for key, value in overrides.items():
+    rigor = changes.get("rigor", scenario.rigor)
+    if rigor not in _RIGOR:
+        raise UsageError(f"unknown rigor {rigor!r}", hint=f"known: {', '.join(_RIGOR)}")
+    if "rigor" in changes:
+        spec |= _RIGOR[rigor]
+    for key in changes:
         if key not in spec or key in _FIXED:
             known = sorted(set(spec) - _FIXED)
             near = difflib.get_close_matches(key, known, n=3) or known
             raise UsageError(f"--set {key}: a scenario has no such key", hint=f"known: {', '.join(near)}")
-        spec[key] = value
+    spec |= changes
     try:
         spec["corpus_sha256"] = corpus_sha256(str(spec["corpus"]))
         return msgspec.convert(spec, Scenario, strict=False)

@@ -24,15 +24,15 @@ def execute(args: argparse.Namespace) -> int:
             print(f"{name:<14} {load_scenario(name).description}")  # noqa: T201
         return 0
     scenario = load_scenario(args.name)
-    effort = scenario.effort
     print(printable(  # noqa: T201
         f"{scenario.name} (version {scenario.version})\n{scenario.description}\n\n"
         f"Load: {scenario.shape}; prompts of {scenario.prompt_tokens} tokens from the corpus {scenario.corpus!r}, "
         f"{scenario.new_tokens} new tokens each, end of sequence ignored.\n"
-        f"In each fresh process: up to {scenario.max_warmup_requests} warm-up requests until two agree within 10 %, "
-        f"then {scenario.requests_per_process} measured ones.\n"
-        f"Rigor {scenario.rigor}: at least {effort.min_processes} processes, then more until the 95 % half-width of "
-        f"decode rate and time to first token is {effort.target_half_width:.0%} or {effort.time_budget_s:g} s are spent.\n"
+        f"In each fresh process: up to {scenario.max_warmup_requests} warm-up requests until two agree within "
+        f"10 %, then {scenario.requests_per_process} measured ones.\n"
+        f"Rigor {scenario.rigor}: at least {scenario.min_processes} processes, then more until the 95 % half-width "
+        f"of time per token and time to first token is {scenario.target_half_width:.0%} or "
+        f"{scenario.time_budget_s:g} s are spent.\n"
         f"Hash: {facts(scenario).sha256}"
     ))  # fmt: skip
     return 0

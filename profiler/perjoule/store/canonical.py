@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import TYPE_CHECKING, Any
 
-_INT53 = 2**53
+import msgspec
+
+if TYPE_CHECKING:
+    from perjoule.records import RunResult
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the RFC 8785 form. Integers beyond 2^53 are written as strings, as the result format asks."""
+    """Return the RFC 8785 form. Raises ``ValueError`` for NaN, infinities and integers beyond 2^53."""
     import rfc8785  # noqa: PLC0415 - needed only when hashing
 
-    return bytes(rfc8785.dumps(stringify_large(value)))
+    return bytes(rfc8785.dumps(value))
 
 
-def stringify_large(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: stringify_large(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [stringify_large(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _INT53:
-        return str(value)
-    return value
+def canonical_id(result: RunResult) -> str:
+    """Return ``sha256:...`` over the canonical form of the result without its ``id``.
+
+    It shows that a file is whole, not who wrote it.
+    """
+    content = msgspec.to_builtins(result)
+    del content["id"]
+    return f"sha256:{hashlib.sha256(canonical_json(content)).hexdigest()}"

@@ -1,0 +1,100 @@
+"""Reading a result file that anybody may have written."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from perjoule.errors import InputError
+from perjoule.records import SCHEMA_VERSION, RunResult
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 32
+_HINT = "give a result file that `perjoule run` wrote"
+
+
+def load(path: str | Path) -> RunResult:
+    """Return the result in a file. It is checked for form, not for truth: that is ``perjoule verify``.
+
+    Raises ``InputError`` for what is too large, too deep, not strict JSON, of a newer version, or not a
+    result; ``InputError`` too where the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint=_HINT) from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES // 2**20} MiB", hint=_HINT)
+    return decode(data, str(path))
+
+
+def decode(data: bytes, source: str) -> RunResult:
+    """Return the result in ``data``; ``source`` names it in errors. Raises ``InputError``."""
+    try:
+        content = json.loads(
+            data, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite
+        )
+    except RecursionError:
+        raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=_HINT) from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are kinds of it
+        raise InputError(f"{source}: not strict JSON: {error}", hint=_HINT) from None
+    _refuse_depth(content, source)
+    _refuse_version(content, source)
+    try:
+        return msgspec.convert(content, RunResult)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{source}: not a perjoule result: {error}", hint=_HINT) from None
+
+
+def _refuse_version(content: object, source: str) -> None:
+    if not isinstance(content, dict) or content.get("schema") != "perjoule.run":
+        raise InputError(f"{source}: not a perjoule result: no schema perjoule.run", hint=_HINT)
+    version = content.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise InputError(f"{source}: schema_version {version!r} is not a version", hint=_HINT)
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{source}: schema version {version} is newer than this perjoule reads ({SCHEMA_VERSION})",
+            hint="update perjoule",
+        )
+
+
+def _refuse_depth(content: object, source: str) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=_HINT)
+
+
+def _children(node: object) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+def _no_constants(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:32]} is too large")
+    return value

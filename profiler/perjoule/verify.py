@@ -1,0 +1,108 @@
+"""Whether a result holds: its id, its raw parts among themselves, and every number derived from them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perjoule.assemble import derive
+from perjoule.errors import PerjouleError
+from perjoule.scenario import spec_sha256
+from perjoule.stats.selection import stem
+from perjoule.store.canonical import canonical_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perjoule.records import RunResult, Sample
+
+# The last digits of a t quantile or a sum may differ between versions of the libraries.
+_RELATIVE_TOLERANCE = 1e-9
+_DERIVED = ("metrics", "energy", "overhead", "checks", "publishable")
+
+
+def verify(result: RunResult) -> list[str]:
+    """Return what does not hold, one line each; empty if the result is whole and says what its samples say."""
+    problems = [*_integrity(result), *_raw_parts(result)]
+    try:
+        again = derive(result)
+    except (PerjouleError, ValueError, ArithmeticError) as error:
+        return [*problems, f"its numbers cannot be computed again: {error}"]
+    for name in _DERIVED:
+        told, found = msgspec.to_builtins(getattr(result, name)), msgspec.to_builtins(getattr(again, name))
+        problems += [
+            f"{at}: the file says {a}, its samples give {b}" for at, a, b in _differences(name, told, found)
+        ]
+    return problems
+
+
+def _integrity(result: RunResult) -> Iterator[str]:
+    try:
+        if result.id != canonical_id(result):
+            yield "id: the content was changed after it was written"
+        if result.scenario.sha256 != spec_sha256(result.scenario.spec):
+            yield "scenario.sha256: does not fit the spec"
+    except ValueError as error:
+        yield f"id: the content has no canonical form: {error}"
+
+
+def _raw_parts(result: RunResult) -> Iterator[str]:
+    processes = {p.process for p in result.processes}
+    if len(processes) != len(result.processes):
+        yield "processes: a number is used twice"
+    stems = [s.window for s in result.samples]
+    if len(set(stems)) != len(stems):
+        yield "samples: a window is used twice"
+    ids = [w.id for w in result.windows]
+    if len(set(ids)) != len(ids):
+        yield "windows: an id is used twice"
+    domains = {m.domain for m in result.meters}
+    known, timed = set(stems), set(ids)
+    for window in result.windows:
+        if window.end_s < window.start_s:
+            yield f"window {window.id}: ends before it starts"
+        if window.phase in {"prefill", "decode"} and stem(window) not in known:
+            yield f"window {window.id}: belongs to no sample"
+        if any(reading.domain not in domains for reading in window.readings):
+            yield f"window {window.id}: has a reading of a domain that is not among the meters"
+    for sample in result.samples:
+        if sample.process not in processes:
+            yield f"sample {sample.window}: belongs to no process"
+        if not {f"{sample.window}/prefill", f"{sample.window}/decode"} <= timed:
+            yield f"sample {sample.window}: lacks a window"
+        if not _tokens_in_order(sample):
+            yield f"sample {sample.window}: its token times do not fit its stamps and count"
+
+
+def _tokens_in_order(sample: Sample) -> bool:
+    times = sample.token_times_s
+    if times is None:
+        return True
+    return (
+        len(times) == sample.output_tokens
+        and list(times) == sorted(times)
+        and times[0] == sample.first_token_s
+        and times[-1] <= sample.end_s
+    )
+
+
+def _differences(at: str, told: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the leaves in which two JSON values differ beyond rounding."""
+    if isinstance(told, dict) and isinstance(found, dict):
+        for key in sorted(set(told) | set(found)):
+            yield from _differences(f"{at}.{key}", told.get(key), found.get(key))
+    elif isinstance(told, list | tuple) and isinstance(found, list | tuple) and len(told) == len(found):
+        for index, (a, b) in enumerate(zip(told, found, strict=True)):
+            yield from _differences(f"{at}[{index}]", a, b)
+    elif not _same(told, found):
+        yield at, told, found
+
+
+def _same(told: object, found: object) -> bool:
+    if isinstance(told, bool) or isinstance(found, bool):
+        return told is found
+    if isinstance(told, int | float) and isinstance(found, int | float):
+        return math.isclose(told, found, rel_tol=_RELATIVE_TOLERANCE, abs_tol=1e-15)
+    return told == found
