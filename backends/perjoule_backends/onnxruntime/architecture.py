@@ -61,7 +61,8 @@ def read_architecture(gguf: GgufFile) -> Architecture:
         value = meta.get(f"{name}.{key}", default)
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
             raise InputError(
-                f"{gguf.path.name}: metadata {name}.{key} is {value!r}", hint="the file is damaged: download it again"
+                f"{gguf.path.name}: metadata {name}.{key} is {value!r}",
+                hint="the file is damaged: download it again",
             )
         return value
 
@@ -135,7 +136,9 @@ def parameter_count(gguf: GgufFile) -> int:
 def _tensor_shape(gguf: GgufFile, name: str) -> tuple[int, ...]:
     tensor = gguf.tensors.get(name)
     if tensor is None:
-        raise InputError(f"{gguf.path.name}: tensor {name} is missing", hint="the file is damaged: download it again")
+        raise InputError(
+            f"{gguf.path.name}: tensor {name} is missing", hint="the file is damaged: download it again"
+        )
     return tensor.shape
 
 

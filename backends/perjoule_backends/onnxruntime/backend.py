@@ -83,12 +83,13 @@ class OnnxRuntimeBackend:
 
         return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
 
-
     def catalogue(self) -> list[dict[str, Any]]:
         """Return the checkpoints known by name, each with whether its file is in the cache."""
         from perjoule_backends.checkpoints import catalogue, resolve  # noqa: PLC0415
 
-        return [msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()]
+        return [
+            msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()
+        ]
 
     def pull(self, ref: str, progress: Progress) -> str:
         """Fetch a checkpoint into the cache; return its path."""
@@ -118,4 +119,6 @@ def _check(options: EngineOptions) -> None:
         raise UsageError(f"the onnxruntime backend has no device {options.device!r}", hint="use --device cpu")
     for key, value in options.extra.items():
         if key not in _OPTIONS or not isinstance(value, bool):
-            raise UsageError(f"backend option {key}={value!r} is not known", hint="there is: backend.spinning=true|false")
+            raise UsageError(
+                f"backend option {key}={value!r} is not known", hint="there is: backend.spinning=true|false"
+            )

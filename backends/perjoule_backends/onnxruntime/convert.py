@@ -22,7 +22,14 @@ from perjoule_backends.checkpoints.cache import cache_root
 from perjoule_backends.checkpoints.tokenizer import write_tokenizer
 from perjoule_backends.onnxruntime import graph
 from perjoule_backends.onnxruntime.architecture import check_tensors, expected_shapes
-from perjoule_backends.onnxruntime.manifest import MANIFEST_FILE, MODEL_ALL_POSITIONS_FILE, MODEL_FILE, Manifest, FLOAT32, Form
+from perjoule_backends.onnxruntime.manifest import (
+    FLOAT32,
+    MANIFEST_FILE,
+    MODEL_ALL_POSITIONS_FILE,
+    MODEL_FILE,
+    Form,
+    Manifest,
+)
 from perjoule_backends.onnxruntime.quantize import block_for, dequantize, quantize
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.gguf import GgufFile
     from perjoule_backends.onnxruntime.architecture import Architecture
 
-CONVERTER_VERSION = 1  # part of the cache key: raise it whenever a converted folder would differ
+CONVERTER_VERSION = 2  # part of the cache key: raise it whenever a converted folder would differ
 _ALIGNMENT = 4096  # a page: ONNX Runtime maps external data instead of reading it
 _ROWS_AT_ONCE_BYTES = 64 << 20
 
@@ -131,7 +138,10 @@ class _Writer:
             yield float(min(1.0, self.matrix_weights / total))
         if arch.tied_head:
             self._tie_head()
-        for name in ("output_norm", *(f"blk.{i}.{n}" for i in range(arch.layers) for n in ("attn_norm", "ffn_norm"))):
+        for name in (
+            "output_norm",
+            *(f"blk.{i}.{n}" for i in range(arch.layers) for n in ("attn_norm", "ffn_norm")),
+        ):
             short = name.replace("blk.", "l")
             self._put(f"{short}.weight", self._gguf.dequantize(f"{name}.weight")[0], streamed=True)
 
@@ -144,7 +154,12 @@ class _Writer:
             qkv = [f"{stem}attn_{x}" for x in "qkv"]
             bias = [f"{name}.bias" for name in qkv] if self._arch.attention_bias else []
             yield short + "qkv", [f"{name}.weight" for name in qkv], bias
-            for part, source in (("attn_output", "attn_output"), ("gate", "ffn_gate"), ("up", "ffn_up"), ("down", "ffn_down")):
+            for part, source in (
+                ("attn_output", "attn_output"),
+                ("gate", "ffn_gate"),
+                ("up", "ffn_up"),
+                ("down", "ffn_down"),
+            ):
                 yield short + part, [f"{stem}{source}.weight"], []
 
     def _rotary(self) -> None:
@@ -159,11 +174,16 @@ class _Writer:
         columns = self._gguf.tensors[sources[0]].shape[1]
         form = self._form_of(part, columns)
         self.forms[part] = form
-        streamed = part != "embedding" or self._arch.tied_head
+        # One row of the embedding is read per token, all of it where the head reads the same bytes.
+        streamed = part != "embedding" or (self._arch.tied_head and form.block > 0)
         if not form.block:
             dense = np.concatenate([self._gguf.dequantize(name) for name in sources])
             # MatMul wants columns first; the embedding and a tied head are looked up by row
-            self._put(f"{part}.weight", dense if part == "embedding" else np.ascontiguousarray(dense.T), streamed=streamed)
+            self._put(
+                f"{part}.weight",
+                dense if part == "embedding" else np.ascontiguousarray(dense.T),
+                streamed=streamed,
+            )
             self._count(dense.size, dense.nbytes)
             return
         codes, scales, weights = self._quantized(part, sources, form)

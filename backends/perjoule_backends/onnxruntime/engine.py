@@ -34,6 +34,7 @@ class OnnxRuntimeEngine:
         self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
         self.tokenizer = load_tokenizer(folder)
         self._cache = KeyValueCache(self._manifest, context_tokens)
+        self._scorer: Scorer | None = None
         self._decode = _Step(self._session, self._cache, self._manifest, length=1)
 
     def generate(
@@ -67,9 +68,9 @@ class OnnxRuntimeEngine:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return logits of every position, shape (len(ids), vocabulary), from an empty cache."""
-        session = _session(self._folder / MODEL_ALL_POSITIONS_FILE, self._options.threads, spinning=self._spinning)
-        step = _Step(session, KeyValueCache(self._manifest, len(ids)), self._manifest, length=len(ids), positions=len(ids))
-        return step.run_all(ids)
+        if self._scorer is None:  # a second copy of the weights, so only once quality is asked for
+            self._scorer = Scorer(self._folder, self._options)
+        return self._scorer.logits(ids)
 
     def effective_options(self) -> Mapping[str, Any]:
         return {
@@ -80,12 +81,33 @@ class OnnxRuntimeEngine:
             "provider": PROVIDER,
             "context_tokens": self._context,
             "quant": self._manifest.quant,
-            "activations": "float32, int8 per block inside MatMulNBits" if self._manifest.quant != "fp32" else "float32",
+            "activations": "float32, int8 per block inside MatMulNBits"
+            if self._manifest.quant != "fp32"
+            else "float32",
             "kv_cache": "float32",
         }
 
     def close(self) -> None:
         """Nothing outlives the process."""
+
+
+class Scorer:
+    """Logits of all positions, for quality; loads only the graph that gives them."""
+
+    def __init__(self, folder: Path, options: EngineOptions) -> None:
+        self._manifest = read_manifest(folder)
+        spinning = bool(options.extra.get("spinning", True))
+        self._session = _session(folder / MODEL_ALL_POSITIONS_FILE, options.threads, spinning=spinning)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return logits of every position, shape (len(ids), vocabulary), from an empty cache."""
+        if not 0 < len(ids) <= self._manifest.architecture.context:
+            raise InputError(
+                f"{len(ids)} tokens to score; the model holds 1 to {self._manifest.architecture.context}",
+                hint="score a shorter text",
+            )
+        cache = KeyValueCache(self._manifest, len(ids))
+        return _Step(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
 
 
 class KeyValueCache:
@@ -107,7 +129,13 @@ class _Step:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, cache: KeyValueCache, manifest: Manifest, *, length: int, positions: int = 1
+        self,
+        session: ort.InferenceSession,
+        cache: KeyValueCache,
+        manifest: Manifest,
+        *,
+        length: int,
+        positions: int = 1,
     ) -> None:
         self._session = session
         self._ids = np.zeros((1, length), dtype=np.int64)
@@ -116,7 +144,11 @@ class _Step:
         self._logits = np.empty((1, positions, manifest.architecture.vocabulary), dtype=np.float32)
         self._cache = cache
         self._binding = binding = session.io_binding()
-        for name, array in (("input_ids", self._ids), ("seqlens_k", self._last), ("total_sequence_length", self._total)):
+        for name, array in (
+            ("input_ids", self._ids),
+            ("seqlens_k", self._last),
+            ("total_sequence_length", self._total),
+        ):
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
         for layer, parts in enumerate(cache.layers):

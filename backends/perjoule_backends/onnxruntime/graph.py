@@ -102,7 +102,9 @@ class _Builder:
     def _outputs(self) -> list[ValueInfoProto]:
         arch = self._arch
         present = ["batch", arch.kv_heads, "capacity", arch.head_dim]
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary])
+        logits = helper.make_tensor_value_info(
+            "logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary]
+        )
         return [logits] + [
             helper.make_tensor_value_info(f"present.{layer}.{part}", TensorProto.FLOAT, present)
             for layer in range(arch.layers)
@@ -125,8 +127,12 @@ class _Builder:
         self._used[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
         return name
 
-    def _node(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object) -> str:
-        node = helper.make_node(operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes)
+    def _node(
+        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object
+    ) -> str:
+        node = helper.make_node(
+            operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes
+        )
         self._nodes.append(node)
         return outputs[0]
 
@@ -144,7 +150,9 @@ class _Builder:
         """Add ``skip`` to the running sum and normalize; return (running sum, normalized)."""
         gamma, epsilon = self._weight(f"{name}.weight"), self._arch.norm_epsilon
         if not skip:
-            normed = self._node("SimplifiedLayerNormalization", [hidden, gamma], [f"{name}.out"], epsilon=epsilon, axis=-1)
+            normed = self._node(
+                "SimplifiedLayerNormalization", [hidden, gamma], [f"{name}.out"], epsilon=epsilon, axis=-1
+            )
             return hidden, normed
         outputs = [f"{name}.out", "", "", f"{name}.sum"]
         self._node("SkipSimplifiedLayerNormalization", [hidden, skip, gamma], outputs, CONTRIB, epsilon=epsilon)

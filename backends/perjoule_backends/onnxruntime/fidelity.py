@@ -1,0 +1,57 @@
+"""Fidelity of a converted folder: its logits against those of the same file at fp32, on the pinned corpus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perjoule.errors import InputError
+from perjoule.quality.fidelity import compare, load_corpus
+from perjoule_backends.checkpoints.tokenizer import load_tokenizer
+from perjoule_backends.onnxruntime.engine import Scorer
+from perjoule_backends.onnxruntime.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from perjoule.protocols import EngineOptions, Prepared, Progress
+
+
+def measure(
+    reference: Prepared, candidate: Prepared, options: EngineOptions, progress: Progress
+) -> dict[str, Any]:
+    """Return KL divergence (nats), share of equal top tokens, corpus digest and the worst error of one matrix.
+
+    Both models stay in memory (fp32 and quantized), and the logits of one text at a time. Raises
+    ``InputError`` where a text is shorter than the corpus asks for.
+    """
+    corpus, tokenizer = load_corpus(), load_tokenizer(candidate.path)
+    texts = [tokenizer.encode(text)[: corpus.tokens_per_text] for text in corpus.read()]
+    for listed, ids in zip(corpus.text, texts, strict=True):
+        if len(ids) < corpus.tokens_per_text:
+            raise InputError(
+                f"fidelity corpus: {listed.file} has only {len(ids)} tokens of this model, {corpus.tokens_per_text} needed",
+                hint="this tokenizer is too coarse for the pinned corpus",
+            )
+    scorers = Scorer(reference.path, options), Scorer(candidate.path, options)
+
+    def pairs() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        for done, ids in enumerate(texts):
+            progress("comparing with the file's own weights", done / len(texts))
+            yield scorers[0].logits(ids), scorers[1].logits(ids)
+
+    found = compare(pairs())
+    errors = read_manifest(candidate.path).relative_error
+    worst = max(errors, key=errors.__getitem__, default=None)
+    return {
+        **msgspec.to_builtins(found),
+        "quant": options.quant,
+        "corpus_sha256": corpus.sha256,
+        "corpus_version": corpus.version,
+        "worst_matrix": worst,
+        "worst_matrix_relative_error": errors[worst] if worst is not None else 0.0,
+    }
