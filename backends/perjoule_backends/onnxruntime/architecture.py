@@ -87,7 +87,10 @@ def read_architecture(gguf: GgufFile) -> Architecture:
 
 
 def check_tensors(gguf: GgufFile, arch: Architecture) -> None:
-    """Hold every tensor the graph needs against its expected shape. Raises ``InputError`` naming the first wrong one."""
+    """Hold every tensor the graph needs against its expected shape.
+
+    Raises ``InputError`` naming the first wrong one.
+    """
     for tensor, shape in expected_shapes(arch).items():
         found = _tensor_shape(gguf, tensor)
         if found != shape:

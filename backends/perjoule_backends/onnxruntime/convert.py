@@ -163,7 +163,7 @@ class _Writer:
                 yield short + part, [f"{stem}{source}.weight"], []
 
     def _rotary(self) -> None:
-        """Write cosine and sine tables, shape (context, head_dim / 2): angle = position / base^(2 i / head_dim)."""
+        """Write cosine and sine of position / base^(2 i / head_dim), shape (context, head_dim / 2)."""
         arch = self._arch
         rates = arch.rope_base ** (-np.arange(0, arch.head_dim, 2, dtype=np.float64) / arch.head_dim)
         angles = np.outer(np.arange(arch.context, dtype=np.float64), rates)
@@ -244,6 +244,6 @@ class _Writer:
         self._file.write(b"\0" * (-position % _ALIGNMENT))
         element = TensorProto.UINT8 if values.dtype == np.uint8 else TensorProto.FLOAT
         self.stored[name] = graph.Stored(name=name, element=element, shape=values.shape, offset=self._file.tell())
-        self._file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+        self._file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         self.unique_bytes += values.nbytes
         self.streamed_bytes += values.nbytes if streamed else 0

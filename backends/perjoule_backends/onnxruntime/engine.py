@@ -81,9 +81,7 @@ class OnnxRuntimeEngine:
             "provider": PROVIDER,
             "context_tokens": self._context,
             "quant": self._manifest.quant,
-            "activations": "float32, int8 per block inside MatMulNBits"
-            if self._manifest.quant != "fp32"
-            else "float32",
+            "activations": "float32" if self._manifest.quant == "fp32" else "float32, int8 inside MatMulNBits",
             "kv_cache": "float32",
         }
 
@@ -157,16 +155,18 @@ class _Step:
                 binding.bind_ortvalue_output(f"present.{layer}.{part}", value)
 
     def run(self, ids: Sequence[int], *, total: int) -> NDArray[np.float32]:
-        """Run on ``ids``, the last of ``total`` tokens; return logits of the last position, shape (vocabulary,)."""
+        """Run on ``ids``, the last of ``total`` tokens; return logits of the last one, shape (vocabulary,)."""
         self._ids[0, :] = ids
         self._last[0] = total - 1
         self._total[()] = total
         self._session.run_with_iobinding(self._binding)
-        return self._logits[0, -1]
+        last: NDArray[np.float32] = self._logits[0, -1]
+        return last
 
     def run_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
         self.run(ids, total=len(ids))
-        return self._logits[0]
+        every: NDArray[np.float32] = self._logits[0]
+        return every
 
 
 class _Picker:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from perjoule.protocols import EngineOptions, Prepared, Progress
 
 
-def measure(
-    reference: Prepared, candidate: Prepared, options: EngineOptions, progress: Progress
+def measure_fidelity(
+    candidate: Prepared, reference: Prepared, options: EngineOptions, progress: Progress
 ) -> dict[str, Any]:
     """Return KL divergence (nats), share of equal top tokens, corpus digest and the worst error of one matrix.
 
@@ -34,7 +34,7 @@ def measure(
     for listed, ids in zip(corpus.text, texts, strict=True):
         if len(ids) < corpus.tokens_per_text:
             raise InputError(
-                f"fidelity corpus: {listed.file} has only {len(ids)} tokens of this model, {corpus.tokens_per_text} needed",
+                f"fidelity corpus: {listed.file} has only {len(ids)} of {corpus.tokens_per_text} tokens",
                 hint="this tokenizer is too coarse for the pinned corpus",
             )
     scorers = Scorer(reference.path, options), Scorer(candidate.path, options)

@@ -7,7 +7,7 @@ sum), GatherBlockQuantized. Inputs and outputs carry the names of ONNX Runtime G
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto, helper
 
@@ -25,7 +25,7 @@ OPSET, CONTRIB_OPSET = 18, 1
 CONTRIB = "com.microsoft"
 WEIGHTS_FILE = "weights.bin"
 INT8_ACTIVATIONS = 4  # MatMulNBits accuracy_level; without it 8-bit weights take a path 200 times slower
-_ELEMENT_BYTES = {TensorProto.FLOAT: 4, TensorProto.UINT8: 1}
+_ELEMENT_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.UINT8: 1}
 
 
 class Stored(Record, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class _Builder:
 
     def _inputs(self) -> list[ValueInfoProto]:
         arch = self._arch
-        past = ["batch", arch.kv_heads, "capacity", arch.head_dim]
+        past: list[str | int | None] = ["batch", arch.kv_heads, "capacity", arch.head_dim]
         inputs = [
             helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"]),
             helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
@@ -101,7 +101,7 @@ class _Builder:
 
     def _outputs(self) -> list[ValueInfoProto]:
         arch = self._arch
-        present = ["batch", arch.kv_heads, "capacity", arch.head_dim]
+        present: list[str | int | None] = ["batch", arch.kv_heads, "capacity", arch.head_dim]
         logits = helper.make_tensor_value_info(
             "logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary]
         )
@@ -112,7 +112,7 @@ class _Builder:
         ]
 
     def _weight(self, name: str) -> str:
-        """Reference an initializer of the weights file."""
+        """Use an initializer of the weights file."""
         if name not in self._used:
             stored = self._layout.stored[name]
             tensor = TensorProto(name=name, data_type=stored.element, dims=stored.shape)
@@ -128,7 +128,7 @@ class _Builder:
         return name
 
     def _node(
-        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object
+        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
     ) -> str:
         node = helper.make_node(
             operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes

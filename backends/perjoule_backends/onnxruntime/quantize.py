@@ -39,8 +39,8 @@ def quantize(weights: NDArray[np.float32], form: Form) -> tuple[NDArray[np.uint8
         codes = _codes(blocks, scales, -127, 127) + 128
         return codes.astype(np.uint8), scales
     scales = _int4_scales(blocks)
-    codes = (_codes(blocks, scales, -8, 7) + 8).astype(np.uint8)
-    return (codes[:, :, 0::2] | (codes[:, :, 1::2] << 4)).astype(np.uint8), scales
+    nibbles: NDArray[np.uint8] = (_codes(blocks, scales, -8, 7) + 8).astype(np.uint8)
+    return (nibbles[:, :, 0::2] | (nibbles[:, :, 1::2] << 4)).astype(np.uint8), scales
 
 
 def dequantize(packed: NDArray[np.uint8], scales: NDArray[np.float32], form: Form) -> NDArray[np.float32]:
@@ -59,7 +59,10 @@ def _codes(blocks: NDArray[np.float32], scales: NDArray[np.float32], low: int, h
 
 
 def _int4_scales(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pick, per block, the scale of least squared error among a few shrunken maxima (signed: -8 is the larger end)."""
+    """Pick, per block, the scale of least squared error among a few shrunken maxima.
+
+    Signed, so that -8 stands for the larger end.
+    """
     at = np.abs(blocks).argmax(axis=2)
     extreme = np.take_along_axis(blocks, at[:, :, None], axis=2)[:, :, 0]
     best = extreme / np.float32(-8)
