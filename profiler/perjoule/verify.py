@@ -55,11 +55,21 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
     stems = [s.window for s in result.samples]
     if len(set(stems)) != len(stems):
         yield "samples: a window is used twice"
-    ids = [w.id for w in result.windows]
-    if len(set(ids)) != len(ids):
+    ids = {w.id for w in result.windows}
+    if len(ids) != len(result.windows):
         yield "windows: an id is used twice"
+    yield from _windows(result, set(stems))
+    for sample in result.samples:
+        if sample.process not in processes:
+            yield f"sample {sample.window}: belongs to no process"
+        if not {f"{sample.window}/prefill", f"{sample.window}/decode"} <= ids:
+            yield f"sample {sample.window}: lacks a window"
+        if not _tokens_in_order(sample):
+            yield f"sample {sample.window}: its token times do not fit its stamps and count"
+
+
+def _windows(result: RunResult, known: set[str]) -> Iterator[str]:
     domains = {m.domain for m in result.meters}
-    known, timed = set(stems), set(ids)
     for window in result.windows:
         if window.end_s < window.start_s:
             yield f"window {window.id}: ends before it starts"
@@ -67,13 +77,6 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
             yield f"window {window.id}: belongs to no sample"
         if any(reading.domain not in domains for reading in window.readings):
             yield f"window {window.id}: has a reading of a domain that is not among the meters"
-    for sample in result.samples:
-        if sample.process not in processes:
-            yield f"sample {sample.window}: belongs to no process"
-        if not {f"{sample.window}/prefill", f"{sample.window}/decode"} <= timed:
-            yield f"sample {sample.window}: lacks a window"
-        if not _tokens_in_order(sample):
-            yield f"sample {sample.window}: its token times do not fit its stamps and count"
 
 
 def _tokens_in_order(sample: Sample) -> bool:

@@ -26,8 +26,8 @@ def execute(args: argparse.Namespace) -> int:
     scenario = load_scenario(args.name)
     print(printable(  # noqa: T201
         f"{scenario.name} (version {scenario.version})\n{scenario.description}\n\n"
-        f"Load: {scenario.shape}; prompts of {scenario.prompt_tokens} tokens from the corpus {scenario.corpus!r}, "
-        f"{scenario.new_tokens} new tokens each, end of sequence ignored.\n"
+        f"Load: {scenario.shape}; prompts of {scenario.prompt_tokens} tokens from the corpus "
+        f"{scenario.corpus!r}, {scenario.new_tokens} new tokens each, end of sequence ignored.\n"
         f"In each fresh process: up to {scenario.max_warmup_requests} warm-up requests until two agree within "
         f"10 %, then {scenario.requests_per_process} measured ones.\n"
         f"Rigor {scenario.rigor}: at least {scenario.min_processes} processes, then more until the 95 % half-width "

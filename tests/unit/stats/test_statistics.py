@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import statistics
+
+import msgspec
+import pytest
+from builders import make_model, make_process, make_sample, make_scenario, make_windows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perjoule.records import Missing, Quantity
+from perjoule.stats.intervals import percentile, pooled_percentile, t_interval
+from perjoule.stats.selection import select
+from perjoule.stats.sequential import enough
+from perjoule.stats.steady import is_steady
+from perjoule.stats.summary import summarize
+
+
+def summary_of(runs, scenario=None):
+    return summarize(
+        [s for r in runs for s in r.samples], [w for r in runs for w in r.windows], [r.record for r in runs],
+        [m for r in runs for m in r.memory], scenario or make_scenario(), make_model(),
+    )  # fmt: skip
+
+
+def test_t_interval_is_the_textbook_one():
+    # t(0.975, 4) = 2.776445; s of 1..5 is sqrt(2.5)
+    found = t_interval([1, 2, 3, 4, 5], unit="s", statistic="mean")
+    assert found.high == pytest.approx(3 + 2.776445 * (2.5 / 5) ** 0.5, rel=1e-6)
+    assert found.low == pytest.approx(3 - 2.776445 * (2.5 / 5) ** 0.5, rel=1e-6)
+    assert found.n == 5
+
+
+def test_one_process_has_no_bounds_and_says_why():
+    found = t_interval([2.0], unit="s", statistic="mean")
+    assert (found.value, found.low, found.high) == (2.0, None, None)
+    assert "one process" in str(found.low_missing)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
+def test_an_interval_holds_its_value_and_never_goes_below_zero(values):
+    found = t_interval(values, unit="s", statistic="mean")
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0.01, 0.99))
+def test_percentile_agrees_with_numpy(values, share):
+    numpy = pytest.importorskip("numpy")
+    assert percentile(values, share) == pytest.approx(float(numpy.quantile(values, share)), rel=1e-9, abs=1e-9)
+
+
+def test_a_percentile_needs_enough_requests_and_processes():
+    few = pooled_percentile([[1.0] * 3] * 5, 0.90, unit="s")
+    assert isinstance(few, Missing)
+    assert "20" in few.reason
+    unbounded = pooled_percentile([[1.0, 2.0, 3.0, 4.0]] * 5, 0.90, unit="s")
+    assert isinstance(unbounded, Quantity)
+    assert unbounded.low is None
+    bounded = pooled_percentile([[1.0 + p, 2.0, 3.0] for p in range(8)], 0.90, unit="s")
+    assert isinstance(bounded, Quantity)
+    assert bounded.low is not None
+    assert bounded.low <= bounded.value
+
+
+@pytest.mark.parametrize(
+    ("series", "steady"),
+    [([], False), ([1.0], False), ([2.0, 1.0], False), ([2.0, 1.0, 1.05], True), ([1.0, 1.05, 2.0], False),
+     ([0.0, 0.0], True)],
+)  # fmt: skip
+def test_steady(series, steady):
+    assert is_steady(series) is steady
+
+
+def test_metrics_follow_their_definitions():
+    metrics = summary_of([make_process(p) for p in range(5)])
+    slow = statistics.fmean(1 + 0.01 * p for p in range(5))
+    assert metrics["ttft_s"].value == pytest.approx(0.5 * slow)
+    assert metrics["tpot_s"].value == pytest.approx(0.02 * slow)
+    assert metrics["itl_s"].value == pytest.approx(0.02 * slow)
+    assert metrics["e2e_latency_s"].value == pytest.approx((0.5 + 63 * 0.02) * slow)
+    assert metrics["prefill_tokens_per_s"].value == pytest.approx(
+        statistics.fmean(512 / (1 + 0.01 * p) for p in range(5))
+    )
+    assert metrics["cpu_s_per_output_token"].value == pytest.approx(2 * (0.5 + 63 * 0.02) * slow / 64)
+    assert metrics["peak_memory_bytes"].value == 380_000_000 + 4096 * 2
+    assert metrics["weights_bytes"].value == 315_000_000
+    assert isinstance(metrics["e2e_latency_p90_s"], Missing)
+    assert isinstance(metrics["peak_gpu_memory_bytes"], Missing)
+
+
+def test_one_token_answers_have_no_gaps():
+    sample = make_sample(output_tokens=1)
+    run = msgspec.structs.replace(make_process(0), samples=(sample,), windows=make_windows(sample))
+    metrics = summary_of([run])
+    for name in ("itl_s", "itl_p99_s", "tpot_s", "decode_tokens_per_s"):
+        assert isinstance(metrics[name], Missing), name
+
+
+def test_noisy_requests_are_left_out_unless_too_few_remain():
+    runs = [make_process(p) for p in range(6)]
+    noisy = make_process(5, rejected="noise")
+    samples = [s for r in runs for s in r.samples]
+    windows = [w for r in [*runs[:5], noisy] for w in r.windows]
+    kept = select(samples, windows, make_scenario())
+    assert (kept.rejected, kept.measured, kept.kept_rejected, len(kept.samples)) == (3, 18, False, 15)
+    everything = select(samples, windows, make_scenario(min_processes=6))
+    assert everything.kept_rejected
+    assert len(everything.samples) == 18
+
+
+def test_processes_are_added_until_the_target_or_the_budget():
+    def decide(count, measuring_s, **changes):
+        runs = [make_process(p) for p in range(count)]
+        return enough(
+            [s for r in runs for s in r.samples], [w for r in runs for w in r.windows],
+            make_scenario(**changes), measuring_s,
+        )  # fmt: skip
+
+    assert not decide(4, 1e6).stop
+    assert decide(5, 1.0).stop
+    assert "within" in decide(5, 1.0).reason
+    assert not decide(5, 1.0, target_half_width=0.001).stop
+    assert "budget" in decide(5, 59.0, target_half_width=0.001).reason
