@@ -1,0 +1,179 @@
+"""The report: one HTML file that needs nothing else, for a browser of any width, light or dark."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from perjoule.records import Energy, Missing, RunResult
+from perjoule.render import format as fmt
+from perjoule.render import svg
+from perjoule.render.plain import printable
+from perjoule.render.text import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perjoule.records import Sample
+
+_PHASES = ("load", "prefill", "decode")
+_MILLI = 1e3
+
+
+def report(results: Sequence[RunResult]) -> str:
+    """Return the page for one or several results, side by side."""
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - only where a page is made
+
+    source = files("perjoule.render").joinpath("assets", "report.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["printable"] = printable
+    names = [_name(r) for r in results]
+    page = environment.from_string(source)
+    return page.render(
+        names=names,
+        rows=[(title, [_cell(r, name) for r in results]) for title, name in ROWS],
+        joules=[_joules(r) for r in results],
+        charts=_charts(results, names),
+        results=results,
+        details=[_details(r) for r in results],
+        missing=[_missing(r) for r in results],
+    )
+
+
+def _name(result: RunResult) -> str:
+    return printable(f"{result.model.name} / {result.model.runtime_quantization}, {result.backend.name}")
+
+
+def _cell(result: RunResult, name: str) -> str:
+    if name not in result.metrics:
+        return fmt.DASH
+    return fmt.metric(result.metric(name))
+
+
+def _joules(result: RunResult) -> str:
+    headline = result.energy.headline
+    if headline is None:
+        return f"No energy: {result.energy.headline_missing}"
+    per_token = result.metric("energy_j_per_output_token")
+    if not isinstance(per_token, Energy):
+        return fmt.energy(headline)
+    return f"{fmt.energy(per_token)} per output token"
+
+
+def _charts(results: Sequence[RunResult], names: Sequence[str]) -> list[dict[str, str]]:
+    charts = [
+        _dots(results, names, "Time to first token", "ms, every measured request", _ttft_ms),
+        _dots(results, names, "Gap between tokens", "ms, each request's median", _gap_ms),
+        _rate_over_tokens(results, names),
+        _memory(results, names),
+        _energy(results, names),
+    ]
+    return [c for c in charts if c["svg"]]
+
+
+def _measured(result: RunResult) -> list[Sample]:
+    return [s for s in result.samples if s.phase == "measured"]
+
+
+def _ttft_ms(sample: Sample) -> float:
+    return _MILLI * (sample.first_token_s - sample.start_s)
+
+
+def _gap_ms(sample: Sample) -> float:
+    gaps = sorted(_gaps(sample))
+    return _MILLI * gaps[len(gaps) // 2] if gaps else 0.0
+
+
+def _gaps(sample: Sample) -> list[float]:
+    times = sample.token_times_s or ()
+    return [b - a for a, b in zip(times, times[1:], strict=False)]
+
+
+def _dots(results, names, title, unit, value) -> dict[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    series = [svg.Series(name=n, xs=tuple(value(s) for s in _measured(r))) for r, n in zip(results, names, strict=True)]
+    if not all(s.xs for s in series):
+        return {"title": title, "svg": "", "note": ""}
+    note = "A dot is one request, the line their median. Warm-up requests are left out."
+    return {"title": title, "svg": svg.dots(series, title, unit), "note": note}
+
+
+def _rate_over_tokens(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
+    """Median decode rate at each position, one line a process."""
+    series, groups = [], []
+    for group, (result, name) in enumerate(zip(results, names, strict=True)):
+        for process in sorted({s.process for s in _measured(result)}):
+            gaps = [_gaps(s) for s in _measured(result) if s.process == process]
+            length = min((len(g) for g in gaps), default=0)
+            if not length:
+                continue
+            middle = [sorted(g[i] for g in gaps)[len(gaps) // 2] for i in range(length)]
+            rates = tuple(1 / g if g else 0.0 for g in middle)
+            label = f"{name}, process {process}"
+            series.append(svg.Series(name=label, xs=tuple(float(i + 2) for i in range(length)), ys=rates))
+            groups.append(group)
+    title = "Tokens per second while decoding"
+    drawn = svg.lines(series, groups, title, "position of the token in the answer", "tokens/s") if series else ""
+    return {"title": title, "svg": drawn, "note": "A line is one fresh process; lines far apart are the machine's noise."}
+
+
+def _memory(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
+    items = []
+    for result, name in zip(results, names, strict=True):
+        for phase in _PHASES:
+            peaks = [m.rss_peak_bytes for m in result.memory if m.phase == phase and m.rss_peak_bytes is not None]
+            if peaks:
+                low, high = min(peaks) / 2**20, max(peaks) / 2**20
+                middle = sorted(peaks)[len(peaks) // 2] / 2**20
+                label = f"{name.split(' / ')[0]} / {phase}"
+                items.append(svg.Bar(name=label, value=middle, inner=(low, high), outer=(low, high)))
+    title = "Peak resident memory by phase"
+    return {
+        "title": title,
+        "svg": svg.bars(items, title, "MiB") if items else "",
+        "note": "The kernel's own high-water mark of the engine's process; bars span the processes.",
+    }
+
+
+def _energy(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
+    items = []
+    for result, name in zip(results, names, strict=True):
+        value = result.metric("energy_j_per_output_token")
+        if isinstance(value, Energy):
+            outer = (value.low or 0.0, value.high or value.value)
+            items.append(svg.Bar(name=name, value=value.value, inner=value.random, outer=outer))
+    title = "Energy per output token"
+    note = (
+        "Thick: what more repeats would narrow. Thin: all uncertainty, the sensor's tolerance or the model's "
+        "coefficients included. On one machine the coefficients are common to all rows, so ratios are surer than values."
+    )
+    return {"title": title, "svg": svg.bars(items, title, "J per output token") if items else "", "note": note}
+
+
+def _details(result: RunResult) -> list[tuple[str, str]]:
+    host, cpu = result.host, result.host.cpu
+    governor = cpu.governor or f"unknown ({cpu.governor_missing})"
+    return [
+        ("Model file", f"{result.model.ref}, SHA-256 {result.model.file_sha256[:16]}\u2026, {fmt.size(result.model.file_bytes)}"),
+        ("Vendor, licence", f"{result.model.vendor}, {result.model.license}"),
+        ("As run", f"{result.model.runtime_quantization}, {fmt.significant(result.model.bits_per_weight, 3)} bits per weight, "
+                   f"{fmt.size(result.model.weights_bytes)}"),
+        ("Engine", f"{result.backend.name} {result.backend.engine_version}, "
+                   + ", ".join(f"{k} {v}" for k, v in sorted(result.backend.effective_options.items()))),
+        ("Processor", f"{cpu.name} ({cpu.vendor} family {cpu.family} model {cpu.model}), {cpu.threads} threads, governor {governor}"),
+        ("Memory", fmt.size(host.memory_bytes)),
+        ("Virtualization", host.virtualization or str(host.virtualization_missing)),
+        ("System", f"{host.os} {host.kernel}"),
+        ("Scenario", f"{result.scenario.name} version {result.scenario.version}, {result.scenario.sha256[:16]}\u2026"),
+        ("Harness", f"{fmt.significant(100 * result.overhead.harness_share, 2)} % of the measured time"),
+        ("Repeat with", result.reproduce),
+        ("Result id", result.id),
+    ]  # fmt: skip
+
+
+def _missing(result: RunResult) -> list[tuple[str, str]]:
+    found = []
+    for name in result.metric_names():
+        value = result.metric(name)
+        if isinstance(value, Missing):
+            found.append((name, value.reason))
+    return found
