@@ -38,7 +38,8 @@ def make_host(**changes: Any) -> HostFacts:
     cpu = CpuFacts(
         vendor="AuthenticAMD", family=25, model=17, stepping=1, name="AMD EPYC 9R14", isa=("avx2", "avx512f"),
         cores_visible=2, threads=2, governor=None, governor_missing="not visible to a guest", freq_max_hz=None,
-        freq_max_hz_missing="not visible to a guest", caches=(CpuCache(level=3, kind="unified", size_bytes=2**25),),
+        freq_max_hz_missing="not visible to a guest",
+        caches=(CpuCache(level=3, kind="unified", size_bytes=2**25),),
     )  # fmt: skip
     host = HostFacts(
         os="Linux", kernel="6.1", cpu=cpu, memory_bytes=8 * 2**30, virtualization="kvm",
@@ -50,7 +51,8 @@ def make_host(**changes: Any) -> HostFacts:
 def make_model(**changes: Any) -> ModelFacts:
     model = ModelFacts(
         ref="tiny:q4_k_m", name="Tiny-0.5B-Instruct", family="tiny", vendor="Nobody", country="none",
-        license="Apache-2.0", architecture="qwen2", parameters=494_032_768, weights="trained", source_format="gguf",
+        license="Apache-2.0", architecture="qwen2",
+        parameters=494_032_768, weights="trained", source_format="gguf",
         source_quantization="Q4_K_M", file_sha256=HEX, file_bytes=397_805_216, tokenizer_sha256=HEX,
         runtime_quantization="int8 and int4 blocks", bits_per_weight=5.1, weights_bytes=315_000_000,
         streamed_bytes_per_token=315_000_000, kv_bytes_per_position=12_288,
@@ -90,9 +92,7 @@ def make_windows(sample: Sample, *, rejected: str | None = None) -> tuple[Window
     return prefill, decode
 
 
-def make_process(
-    process: int, *, requests: int = 3, rejected: str | None = None, steady: bool = True
-) -> ProcessRun:
+def make_process(process: int, *, requests: int = 3, rejected: str | None = None, steady: bool = True) -> ProcessRun:
     """Return one process: two warm-ups, then ``requests``; each process a little slower than the last."""
     slow = 1 + 0.01 * process
     samples = tuple(

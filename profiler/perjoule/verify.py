@@ -32,9 +32,7 @@ def verify(result: RunResult) -> list[str]:
         return [*problems, f"its numbers cannot be computed again: {error}"]
     for name in _DERIVED:
         told, found = msgspec.to_builtins(getattr(result, name)), msgspec.to_builtins(getattr(again, name))
-        problems += [
-            f"{at}: the file says {a}, its samples give {b}" for at, a, b in _differences(name, told, found)
-        ]
+        problems += [f"{at}: the file says {a}, its samples give {b}" for at, a, b in _differences(name, told, found)]
     return problems
 
 

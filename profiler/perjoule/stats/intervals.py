@@ -48,6 +48,7 @@ def half_width(values: Sequence[float]) -> float | None:
 
 def exact(value: float, *, unit: str, statistic: str) -> Quantity:
     """Return a quantity that is known, not estimated."""
+    value = float(value)
     return Quantity(value=value, low=value, high=value, unit=unit, n=1, statistic=statistic, interval="exact")
 
 

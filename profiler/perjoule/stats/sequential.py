@@ -48,9 +48,7 @@ def _relative(medians: list[float]) -> float | None:
     return None if half is None or not centre else half / centre
 
 
-def enough(
-    samples: Sequence[Sample], windows: Sequence[Window], scenario: Scenario, measuring_s: float
-) -> Decision:
+def enough(samples: Sequence[Sample], windows: Sequence[Window], scenario: Scenario, measuring_s: float) -> Decision:
     """Decide after each process whether to add another.
 
     Stops when the intervals meet the scenario's target, or when the next process would not fit into its

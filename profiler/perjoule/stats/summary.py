@@ -24,7 +24,7 @@ _TOTALS = "mean of per-process ratios of totals"
 _ONE_TOKEN = "every request gave one token, so there is no gap between tokens"  # noqa: S105 - a reason
 
 
-def summarize(  # noqa: PLR0917 - the six raw parts of a result
+def summarize(
     samples: Sequence[Sample],
     windows: Sequence[Window],
     processes: Sequence[ProcessRecord],
