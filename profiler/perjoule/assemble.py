@@ -117,9 +117,7 @@ def derive(result: RunResult) -> RunResult:
         publishable=False,
     )
     checks = _once([*run_checks(bare), *assessment.checks])
-    checked = msgspec.structs.replace(
-        bare, checks=checks, publishable=all(c.severity != "invalid" for c in checks)
-    )
+    checked = msgspec.structs.replace(bare, checks=checks, publishable=all(c.severity != "invalid" for c in checks))
     return msgspec.structs.replace(checked, id=canonical_id(checked))
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Self
 
 from perjoule import messages
@@ -45,7 +46,9 @@ class Child:
         except OSError as error:
             os.close(read_fd)
             self._words.close()
-            raise HostError(f"cannot start a worker process: {error.strerror}", hint="free memory, then retry") from error
+            raise HostError(
+                f"cannot start a worker process: {error.strerror}", hint="free memory, then retry"
+            ) from error
         finally:
             os.close(write_fd)
         self._events = read_fd
@@ -92,10 +95,8 @@ class Child:
         if self._words.closed:
             return
         if self._process.stdin is not None:
-            try:
+            with suppress(BrokenPipeError):  # it may be gone already, which is what we want
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass  # it is gone already, which is what we want
         ended = self._process.poll() is not None
         if not ended:
             self._kill()
@@ -110,10 +111,8 @@ class Child:
             self._kill()
 
     def _kill(self) -> None:
-        try:
+        with suppress(ProcessLookupError):  # it may end in between
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it ended in between
         self._process.wait()
 
     def _send(self, data: bytes) -> None:

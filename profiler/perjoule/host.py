@@ -18,7 +18,19 @@ from perjoule.records import UNSET, CpuCache, CpuFacts, HostFacts, Reason, Recor
 
 _GIB = 1 << 30
 # the instruction sets that decide how fast quantized matrices run
-_ISA = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve")
+_ISA = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 

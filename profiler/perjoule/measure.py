@@ -133,7 +133,14 @@ class _Follower:
             self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns
         self._samples.append(self._sample(event, stem))
         spans = (
-            ("prefill", start, first, seen.start_ns, seen.first_token_ns, seen.first_token_cpu_ns - seen.start_cpu_ns),
+            (
+                "prefill",
+                start,
+                first,
+                seen.start_ns,
+                seen.first_token_ns,
+                seen.first_token_cpu_ns - seen.start_cpu_ns,
+            ),
             ("decode", first, end, seen.first_token_ns, seen.end_ns, seen.end_cpu_ns - seen.first_token_cpu_ns),
         )
         streamed = self._streamed(event)

@@ -14,7 +14,8 @@ import math
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET as UNSET  # noqa: PLC0414 - re-exported: records and their reasons belong together
+from msgspec import UnsetType
 
 # History of the run file format; a number is added here and a migration in perjoule.store per change.
 #   1  first release

@@ -146,7 +146,7 @@ class _Runner:
         prepared = prepare(job, self._plan.stall_s, lambda t, s: self._listener.phase(configuration.label, t, s, None))
         if need > prepared.context_tokens:
             raise InputError(
-                f"{configuration.model_ref} holds a context of {prepared.context_tokens} tokens; the scenario needs {need}",
+                f"{configuration.model_ref} holds {prepared.context_tokens} tokens; the scenario needs {need}",
                 hint="use a shorter prompt_tokens or new_tokens",
             )
         return _Progress(configuration, prepared)

@@ -148,9 +148,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_MAX_TOML_BYTES + 1)
         if len(data) > _MAX_TOML_BYTES:
-            raise InputError(
-                f"{path}: larger than {_MAX_TOML_BYTES} bytes", hint="a scenario is a short TOML file"
-            )
+            raise InputError(f"{path}: larger than {_MAX_TOML_BYTES} bytes", hint="a scenario is a short TOML file")
         return data.decode("utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint="`perjoule scenarios list` shows what ships") from None

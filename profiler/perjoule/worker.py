@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perjoule.protocols import Engine, Tokenizer
+    from perjoule.records import MemoryPeak
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
@@ -137,9 +138,7 @@ class Worker:
                 return True
         return False
 
-    def _request(
-        self, job: messages.MeasureJob, engine: Engine, prompts: Prompts, *, measured: bool
-    ) -> Observed:
+    def _request(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts, *, measured: bool) -> Observed:
         prompt = prompts.next()
         self.say(messages.Ready(index=prompt.index, measured=measured))
         if self._commands.readline() != messages.GO:
@@ -161,20 +160,16 @@ class Worker:
         ))  # fmt: skip
         return observed
 
-    def _memory_request(
-        self, job: messages.MeasureJob, engine: Engine, prompts: Prompts
-    ) -> list[memory.MemoryPeak]:
+    def _memory_request(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> list[MemoryPeak]:
         """Run one request more, outside all windows: its two phases have their own high-water mark."""
-        peaks: list[memory.MemoryPeak] = []
+        peaks: list[MemoryPeak] = []
         refused = memory.reset_peak()
 
         def at_first_token(_at_ns: int) -> None:
             peaks.append(memory.read_peak(job.process, "prefill", reset_refused=refused))
             memory.reset_peak()
 
-        observe_request(
-            engine, self._clock, prompts.next().ids, job.new_tokens, on_first_token=at_first_token
-        )
+        observe_request(engine, self._clock, prompts.next().ids, job.new_tokens, on_first_token=at_first_token)
         peaks.append(memory.read_peak(job.process, "decode", reset_refused=refused))
         return peaks
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perjoule.errors import HostError, InputError
@@ -17,6 +16,7 @@ from perjoule.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -167,7 +167,9 @@ class _Reader:
         item, count = self._scalar("I"), self._scalar("Q")
         if item in _SCALARS:
             self._fits(count, struct.calcsize("<" + _SCALARS[item]), "array items")
-            return list(struct.unpack(f"<{count}{_SCALARS[item]}", self._take(count * struct.calcsize("<" + _SCALARS[item]))))
+            return list(
+                struct.unpack(f"<{count}{_SCALARS[item]}", self._take(count * struct.calcsize("<" + _SCALARS[item])))
+            )
         self._fits(count, _STRING_HEAD if item == _STRING else _ARRAY_HEAD, "array items")
         return [self._value(item, depth + 1) for _ in range(count)]
 

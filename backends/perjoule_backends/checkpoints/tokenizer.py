@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from perjoule.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tokenizers import Tokenizer
 
@@ -133,8 +133,8 @@ def _byte_level_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
     steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
@@ -166,8 +166,8 @@ def _sentencepiece(metadata: Mapping[str, Any]) -> Tokenizer:
     steps: list[Any] = [normalizers.Replace(" ", "\u2581")]
     if metadata.get("tokenizer.ggml.add_space_prefix", True):
         steps.insert(0, normalizers.Prepend("\u2581"))
-    tokenizer.normalizer = normalizers.Sequence(steps)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.Sequence([  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.decoder = decoders.Sequence([
         decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
     ])  # fmt: skip
     return tokenizer

@@ -139,9 +139,7 @@ def parameter_count(gguf: GgufFile) -> int:
 def _tensor_shape(gguf: GgufFile, name: str) -> tuple[int, ...]:
     tensor = gguf.tensors.get(name)
     if tensor is None:
-        raise InputError(
-            f"{gguf.path.name}: tensor {name} is missing", hint="the file is damaged: download it again"
-        )
+        raise InputError(f"{gguf.path.name}: tensor {name} is missing", hint="the file is damaged: download it again")
     return tensor.shape
 
 

@@ -87,9 +87,7 @@ class OnnxRuntimeBackend:
         """Return the checkpoints known by name, each with whether its file is in the cache."""
         from perjoule_backends.checkpoints import catalogue, resolve  # noqa: PLC0415
 
-        return [
-            msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()
-        ]
+        return [msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()]
 
     def pull(self, ref: str, progress: Progress) -> str:
         """Fetch a checkpoint into the cache; return its path."""

@@ -102,9 +102,7 @@ class _Builder:
     def _outputs(self) -> list[ValueInfoProto]:
         arch = self._arch
         present: list[str | int | None] = ["batch", arch.kv_heads, "capacity", arch.head_dim]
-        logits = helper.make_tensor_value_info(
-            "logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary]
-        )
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary])
         return [logits] + [
             helper.make_tensor_value_info(f"present.{layer}.{part}", TensorProto.FLOAT, present)
             for layer in range(arch.layers)
@@ -127,12 +125,8 @@ class _Builder:
         self._used[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
         return name
 
-    def _node(
-        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
-    ) -> str:
-        node = helper.make_node(
-            operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes
-        )
+    def _node(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
+        node = helper.make_node(operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes)
         self._nodes.append(node)
         return outputs[0]
 

@@ -41,7 +41,7 @@ class TerminalListener:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=line, completed=share or 0.0)
             return
-        step = printable(f"{label}: {text.split(':')[0]}")
+        step = printable(f"{label}: {text.split(':', maxsplit=1)[0]}")
         if step != self._said:
             self._said = step
             self._console.print(step, highlight=False, markup=False)

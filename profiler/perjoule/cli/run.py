@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,6 +14,8 @@ from perjoule.protocols import EngineOptions
 from perjoule.scenario import Scenario, load_scenario, with_overrides
 
 if TYPE_CHECKING:
+    import argparse
+
     from perjoule.runner import RunPlan
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct:q4_k_m"
@@ -23,7 +24,9 @@ DEFAULT_OUT = "perjoule-results"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", default="quickstart", metavar="SCENARIO", help="name or .toml path")
-    parser.add_argument("--model", action="append", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})")
+    parser.add_argument(
+        "--model", action="append", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})"
+    )
     parser.add_argument("--backend", action="append", metavar="NAME", help="engine (onnxruntime)")
     parser.add_argument("--device", default="cpu", metavar="cpu|cuda:N")
     parser.add_argument("--threads", type=int, metavar="N", help="default: physical cores this process may use")
@@ -35,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where results go (./{DEFAULT_OUT})")
     parser.add_argument("--html", metavar="FILE", help="also write a report for a browser")
     parser.add_argument("--json", metavar="FILE|-", help="also write JSON Lines, one result a line")
-    parser.add_argument("--tdp", type=float, metavar="W", help="the processor's TDP, where no sensor and no table helps")
+    parser.add_argument(
+        "--tdp", type=float, metavar="W", help="the processor's TDP, where no sensor and no table helps"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="scenario key, backend.KEY or run.stall_s")  # fmt: skip
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Self
 
 from perjoule import registry
 from perjoule.clock import MonotonicClock
-from perjoule.protocols import Count, Meter
-from perjoule.records import MeterFact, MeterRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+
+    from perjoule.protocols import Count, Meter
+    from perjoule.records import MeterFact, MeterRefusal
 
 DEFAULT_METERS = ("rapl-powercap", "nvml")
 

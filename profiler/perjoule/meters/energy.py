@@ -138,7 +138,9 @@ class _Assessor:
         unbounded = "a sensor needs no bound from a model"
         report = EnergyReport(
             headline=headline,
-            domains=tuple(DomainEnergy(domain=p.domain, energy=self._energy_of(p.joules, spread), note=p.note) for p in parts),
+            domains=tuple(
+                DomainEnergy(domain=p.domain, energy=self._energy_of(p.joules, spread), note=p.note) for p in parts
+            ),
             outside_headline=tuple(
                 DomainEnergy(domain=p.domain, energy=self._energy_of(p.joules, spread), note=p.note) for p in outside
             ),
@@ -204,7 +206,9 @@ class _Assessor:
         from perjoule.stats.intervals import half_width  # noqa: PLC0415 - scipy only where intervals are made
 
         mean = Range(
-            low=fmean(v.low for v in values), value=fmean(v.value for v in values), high=fmean(v.high for v in values)
+            low=fmean(v.low for v in values),
+            value=fmean(v.value for v in values),
+            high=fmean(v.high for v in values),
         )
         half = half_width([v.value for v in values])
         if not mean.value:

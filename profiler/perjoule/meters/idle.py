@@ -55,5 +55,3 @@ def measure_idle_or_reason(meters: MeterSet, clock: Clock) -> IdleReading:
 
 def _counts(meters: MeterSet) -> dict[str, Count]:
     return {r.domain: r for r in meters.read() if not isinstance(r, MeterRefusal)}
-
-

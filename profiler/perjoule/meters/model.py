@@ -121,9 +121,7 @@ class HostModel:
         self._row, self._host, self._dram = row, host, table.dram
         guest = host.virtualization is not None
         threads = table.threads_per_vcpu
-        self._threads = (
-            Range(low=threads.low, value=threads.central, high=threads.high) if guest else _exactly(1.0)
-        )
+        self._threads = Range(low=threads.low, value=threads.central, high=threads.high) if guest else _exactly(1.0)
         self._per_thread = row.full.by(self._threads)
         cache_bytes = max((c.size_bytes for c in host.cpu.caches), default=0)
         self._cached = 0 < weights_bytes <= cache_bytes

@@ -1,4 +1,7 @@
-"""NVIDIA boards through NVML: the energy counter of Volta and newer, in millijoules (nvmlDeviceGetTotalEnergyConsumption)."""
+"""NVIDIA boards through NVML: the energy counter of Volta and newer, in millijoules.
+
+Field: nvmlDeviceGetTotalEnergyConsumption of the NVML API reference.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TICK_S = 0.001  # the counter's update period (Intel SDM vol. 3, 15.10); a window of >= 1 s keeps it under 2 %
 MIN_WINDOW_S = 1.0
 _READ_FIX = (
-    "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj, or a udev rule that does so; it is root-only since Linux 5.10"
+    "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj, or a udev rule that does so; "
+    "the counters are root-only since Linux 5.10"
 )
 _COUNTED = ("package", "dram", "psys", "core", "uncore")
 

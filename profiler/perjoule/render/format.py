@@ -62,6 +62,8 @@ def metric(value: Metric) -> str:
 
 
 def _plain(value: float, unit: str) -> str:
+    if unit == "s/token":
+        return si(value, "s")
     if unit in ("s", "J", "W"):
         return si(value, unit)
     return f"{significant(value, MEASURED_DIGITS)} {unit}"
@@ -82,7 +84,7 @@ def energy(value: Energy) -> str:
     def scaled(number: float | None) -> str:
         return "?" if number is None else significant(number / scale, digits)
 
-    bounds = f"{scaled(value.low)}-{scaled(value.high)}"
+    bounds = f"{scaled(value.low)} to {scaled(value.high)}"
     return f"{scaled(value.value)} {prefix}{value.unit} ({bounds}, {_LABELS[value.label]}, {value.scope})"
 
 

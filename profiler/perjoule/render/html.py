@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def _gap_ms(sample: Sample) -> float:
 
 def _gaps(sample: Sample) -> list[float]:
     times = sample.token_times_s or ()
-    return [b - a for a, b in zip(times, times[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(times)]
 
 
 def _dots(results, names, title, unit, value) -> dict[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
@@ -113,19 +114,23 @@ def _rate_over_tokens(results: Sequence[RunResult], names: Sequence[str]) -> dic
             groups.append(group)
     title = "Tokens per second while decoding"
     drawn = svg.lines(series, groups, title, "position of the token in the answer", "tokens/s") if series else ""
-    return {"title": title, "svg": drawn, "note": "A line is one fresh process; lines far apart are the machine's noise."}
+    return {
+        "title": title,
+        "svg": drawn,
+        "note": "A line is one fresh process; lines far apart are the machine's noise.",
+    }
 
 
 def _memory(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
     items = []
-    for result, name in zip(results, names, strict=True):
+    for group, (result, name) in enumerate(zip(results, names, strict=True)):
         for phase in _PHASES:
             peaks = [m.rss_peak_bytes for m in result.memory if m.phase == phase and m.rss_peak_bytes is not None]
             if peaks:
                 low, high = min(peaks) / 2**20, max(peaks) / 2**20
                 middle = sorted(peaks)[len(peaks) // 2] / 2**20
-                label = f"{name.split(' / ')[0]} / {phase}"
-                items.append(svg.Bar(name=label, value=middle, inner=(low, high), outer=(low, high)))
+                label = f"{name.split(' / ')[0]}, {phase}"
+                items.append(svg.Bar(name=label, group=group, value=middle, inner=(low, high), outer=(low, high)))
     title = "Peak resident memory by phase"
     return {
         "title": title,
@@ -136,38 +141,40 @@ def _memory(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str
 
 def _energy(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
     items = []
-    for result, name in zip(results, names, strict=True):
+    for group, (result, name) in enumerate(zip(results, names, strict=True)):
         value = result.metric("energy_j_per_output_token")
         if isinstance(value, Energy):
             outer = (value.low or 0.0, value.high or value.value)
-            items.append(svg.Bar(name=name, value=value.value, inner=value.random, outer=outer))
+            items.append(svg.Bar(name=name, group=group, value=value.value, inner=value.random, outer=outer))
     title = "Energy per output token"
     note = (
         "Thick: what more repeats would narrow. Thin: all uncertainty, the sensor's tolerance or the model's "
-        "coefficients included. On one machine the coefficients are common to all rows, so ratios are surer than values."
+        "coefficients included. On one machine these are common to all rows, so ratios are surer than values."
     )
     return {"title": title, "svg": svg.bars(items, title, "J per output token") if items else "", "note": note}
 
 
 def _details(result: RunResult) -> list[tuple[str, str]]:
-    host, cpu = result.host, result.host.cpu
+    host, cpu, model, backend = result.host, result.host.cpu, result.model, result.backend
     governor = cpu.governor or f"unknown ({cpu.governor_missing})"
+    bits = fmt.significant(model.bits_per_weight, 3) if model.bits_per_weight else "0"
+    options = ", ".join(f"{key} {value}" for key, value in sorted(backend.effective_options.items()))
+    share = fmt.significant(100 * result.overhead.harness_share, 2)
     return [
-        ("Model file", f"{result.model.ref}, SHA-256 {result.model.file_sha256[:16]}\u2026, {fmt.size(result.model.file_bytes)}"),
-        ("Vendor, licence", f"{result.model.vendor}, {result.model.license}"),
-        ("As run", f"{result.model.runtime_quantization}, {fmt.significant(result.model.bits_per_weight, 3)} bits per weight, "
-                   f"{fmt.size(result.model.weights_bytes)}"),
-        ("Engine", f"{result.backend.name} {result.backend.engine_version}, "
-                   + ", ".join(f"{k} {v}" for k, v in sorted(result.backend.effective_options.items()))),
-        ("Processor", f"{cpu.name} ({cpu.vendor} family {cpu.family} model {cpu.model}), {cpu.threads} threads, governor {governor}"),
+        ("Model file", f"{model.ref}, SHA-256 {model.file_sha256[:16]}\u2026, {fmt.size(model.file_bytes)}"),
+        ("Vendor, licence", f"{model.vendor}, {model.license}"),
+        ("As run", f"{model.runtime_quantization}, {bits} bits per weight, {fmt.size(model.weights_bytes)}"),
+        ("Engine", f"{backend.name} {backend.engine_version}, {options}"),
+        ("Processor", f"{cpu.name} ({cpu.vendor} family {cpu.family} model {cpu.model}), {cpu.threads} threads"),
+        ("Governor", governor),
         ("Memory", fmt.size(host.memory_bytes)),
         ("Virtualization", host.virtualization or str(host.virtualization_missing)),
         ("System", f"{host.os} {host.kernel}"),
         ("Scenario", f"{result.scenario.name} version {result.scenario.version}, {result.scenario.sha256[:16]}\u2026"),
-        ("Harness", f"{fmt.significant(100 * result.overhead.harness_share, 2)} % of the measured time"),
+        ("Harness", f"{share} % of the measured time"),
         ("Repeat with", result.reproduce),
         ("Result id", result.id),
-    ]  # fmt: skip
+    ]
 
 
 def _missing(result: RunResult) -> list[tuple[str, str]]:

@@ -8,7 +8,5 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # control, format (bidi tricks),
 
 
 def printable(text: str) -> str:
-    """Replace every character that a terminal or browser would act on by its code point, as ``\\u202e``."""
-    return "".join(
-        f"\\u{ord(c):04x}" if unicodedata.category(c) in _HIDDEN and c != "\n" else c for c in text
-    )
+    r"""Replace every character that a terminal or browser would act on by its code point, as ``\\u202e``."""
+    return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in _HIDDEN and c != "\n" else c for c in text)

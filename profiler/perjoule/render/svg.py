@@ -16,9 +16,10 @@ from perjoule.render.plain import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-WIDTH, LEFT, RIGHT, TOP = 640, 150, 20, 14
-_ROW, _AXIS = 46, 40
-_TICKS = 5
+# Narrow, so that on a phone the text is hardly shrunk; labels stand above their row, not beside it.
+WIDTH, LEFT, RIGHT, TOP = 440, 14, 18, 18
+_ROW, _AXIS = 58, 44
+_TICKS = 4
 
 
 class Series(Record, frozen=True, kw_only=True):
@@ -30,9 +31,10 @@ class Series(Record, frozen=True, kw_only=True):
 
 
 class Bar(Record, frozen=True, kw_only=True):
-    """One bar: value, random interval (thick) and full interval (thin)."""
+    """One bar: value, random interval (thick), full interval (thin); ``group`` gives its colour."""
 
     name: str
+    group: int
     value: float
     inner: tuple[float, float]
     outer: tuple[float, float]
@@ -45,10 +47,13 @@ def dots(series: Sequence[Series], title: str, unit: str) -> str:
     height = TOP + _ROW * len(series) + _AXIS
     body = [_axis(x, top, height - _AXIS, unit)]
     for row, one in enumerate(series):
-        y = TOP + _ROW * row + _ROW / 2
-        body.append(_label(one.name, y))
-        spread = [((i * 7) % 11 - 5) * 2.2 for i in range(len(one.xs))]
-        body += [f'<circle class="s{row}" cx="{x(v):.1f}" cy="{y + d:.1f}" r="4"/>' for v, d in zip(one.xs, spread, strict=True)]
+        y = TOP + _ROW * row + _ROW * 0.6
+        body.append(_label(one.name, TOP + _ROW * row))
+        spread = [((i * 7) % 11 - 5) * 1.8 for i in range(len(one.xs))]
+        body += [
+            f'<circle class="s{row}" cx="{x(v):.1f}" cy="{y + d:.1f}" r="4"/>'
+            for v, d in zip(one.xs, spread, strict=True)
+        ]
         middle = x(sorted(one.xs)[len(one.xs) // 2])
         body.append(f'<line class="median" x1="{middle:.1f}" x2="{middle:.1f}" y1="{y - 18:.1f}" y2="{y + 18:.1f}"/>')
     return _svg(title, height, body)
@@ -56,10 +61,10 @@ def dots(series: Sequence[Series], title: str, unit: str) -> str:
 
 def lines(series: Sequence[Series], groups: Sequence[int], title: str, x_unit: str, y_unit: str) -> str:
     """Draw lines over x; ``groups`` gives each series the colour of its configuration."""
-    height = 300
+    height = 280
     x_top = max((v for s in series for v in s.xs), default=1.0)
     y_top = max((v for s in series for v in s.ys), default=1.0) * 1.08
-    left = 64
+    left = 46
     x, y = _scale(0.0, x_top, left, WIDTH - RIGHT), _scale(0.0, y_top, height - _AXIS, TOP)
     body = []
     for tick in range(_TICKS + 1):
@@ -81,13 +86,12 @@ def bars(items: Sequence[Bar], title: str, unit: str) -> str:
     height = TOP + _ROW * len(items) + _AXIS
     body = [_axis(x, top, height - _AXIS, unit)]
     for row, bar in enumerate(items):
-        y = TOP + _ROW * row + _ROW / 2
-        body.append(_label(bar.name, y))
+        y = TOP + _ROW * row + _ROW * 0.55
+        body.append(_label(bar.name, TOP + _ROW * row))
         for bounds, kind in ((bar.outer, "outer"), (bar.inner, "inner")):
-            body.append(
-                f'<line class="s{row} {kind}" x1="{x(bounds[0]):.1f}" x2="{x(bounds[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            )
-        body.append(f'<circle class="s{row}" cx="{x(bar.value):.1f}" cy="{y:.1f}" r="6"/>')
+            ends = f'x1="{x(bounds[0]):.1f}" x2="{x(bounds[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"'
+            body.append(f'<line class="s{bar.group} {kind}" {ends}/>')
+        body.append(f'<circle class="s{bar.group}" cx="{x(bar.value):.1f}" cy="{y:.1f}" r="6"/>')
     return _svg(title, height, body)
 
 
@@ -107,12 +111,7 @@ def _axis(x: Callable[[float], float], top: float, y: float, unit: str) -> str:
 
 
 def _label(name: str, y: float) -> str:
-    words = printable(name).split(" / ")
-    first = y + 4 - 7 * (len(words) - 1)
-    return "".join(
-        f'<text x="{LEFT - 10}" y="{first + 14 * i:.1f}" text-anchor="end">{escape(word[:24])}</text>'
-        for i, word in enumerate(words)
-    )
+    return f'<text class="name" x="{LEFT}" y="{y + 10:.1f}">{_safe(name)}</text>'
 
 
 def _number(value: float) -> str:
@@ -125,4 +124,5 @@ def _safe(text: str) -> str:
 
 def _svg(title: str, height: float, body: Sequence[str]) -> str:
     name = _safe(title)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{name}"><title>{name}</title>{"".join(body)}</svg>'
+    opening = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{name}"><title>{name}</title>'
+    return f"{opening}{''.join(body)}</svg>"

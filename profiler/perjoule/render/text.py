@@ -72,7 +72,13 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     if headline is None:
         return [printable(f"{result.model.name}: no energy: {result.energy.headline_missing}")]
     per_token = result.metric("energy_j_per_output_token")
-    tail = "" if isinstance(per_token, Missing) else f" = {fmt.energy_short(per_token)}" if isinstance(per_token, Energy) else ""
+    tail = (
+        ""
+        if isinstance(per_token, Missing)
+        else f" = {fmt.energy_short(per_token)}"
+        if isinstance(per_token, Energy)
+        else ""
+    )
     return [printable(f"{result.model.name}: {fmt.energy(headline)}{tail.replace(' J ', ' J/token ', 1)}")]
 
 

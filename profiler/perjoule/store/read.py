@@ -37,9 +37,7 @@ def load(path: str | Path) -> RunResult:
 def decode(data: bytes, source: str) -> RunResult:
     """Return the result in ``data``; ``source`` names it in errors. Raises ``InputError``."""
     try:
-        content = json.loads(
-            data, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite
-        )
+        content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite)
     except RecursionError:
         raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=_HINT) from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are kinds of it

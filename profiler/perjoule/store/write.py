@@ -48,9 +48,7 @@ def save(result: RunResult, folder: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, encode(result))
     except FileExistsError:
-        raise InputError(
-            f"{path} exists already", hint="choose another --out; results are never overwritten"
-        ) from None
+        raise InputError(f"{path} exists already", hint="choose another --out; results are never overwritten") from None
     except OSError as error:
         raise HostError(
             f"cannot write {path}: {error.strerror}", hint="free space or choose a writable --out"
