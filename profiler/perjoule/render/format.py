@@ -76,7 +76,7 @@ def _spread(value: Quantity) -> str:
     return f" \u00b1{significant(100 * half, 2)} %"
 
 
-def energy(value: Energy) -> str:
+def energy(value: Energy, unit: str | None = None) -> str:
     """Format joules so that nobody takes a model for a reading: value, interval, label, scope."""
     digits = MEASURED_DIGITS if value.label == "measured" else MODELLED_DIGITS
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value.value) >= s * 0.9995), _PREFIXES[-1])
@@ -84,10 +84,10 @@ def energy(value: Energy) -> str:
     def scaled(number: float | None) -> str:
         return "?" if number is None else significant(number / scale, digits)
 
-    bounds = f"{scaled(value.low)} to {scaled(value.high)}"
-    return f"{scaled(value.value)} {prefix}{value.unit} ({bounds}, {_LABELS[value.label]}, {value.scope})"
+    bounds = f"{scaled(value.low)}-{scaled(value.high)}"
+    return f"{scaled(value.value)} {prefix}{unit or value.unit} ({bounds}, {_LABELS[value.label]}, {value.scope})"
 
 
-def energy_short(value: Energy) -> str:
+def energy_short(value: Energy, unit: str | None = None) -> str:
     """Format for a table whose note carries label and scope: value and interval alone."""
-    return energy(value).split(",")[0].rstrip(")") + ")"
+    return energy(value, unit).split(",")[0].rstrip(")") + ")"

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.records import Energy, Missing, RunResult
+from perjoule.records import Energy, RunResult
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
 
@@ -71,15 +71,11 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     headline = result.energy.headline
     if headline is None:
         return [printable(f"{result.model.name}: no energy: {result.energy.headline_missing}")]
+    line = f"{result.model.name}: {fmt.energy(headline)} for all measured requests"
     per_token = result.metric("energy_j_per_output_token")
-    tail = (
-        ""
-        if isinstance(per_token, Missing)
-        else f" = {fmt.energy_short(per_token)}"
-        if isinstance(per_token, Energy)
-        else ""
-    )
-    return [printable(f"{result.model.name}: {fmt.energy(headline)}{tail.replace(' J ', ' J/token ', 1)}")]
+    if isinstance(per_token, Energy):
+        line += f" = {fmt.energy_short(per_token, 'J/token')}"
+    return [printable(line)]
 
 
 def _checks(results: Sequence[RunResult]) -> list[RenderableType]:
