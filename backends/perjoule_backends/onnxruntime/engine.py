@@ -31,8 +31,9 @@ class OnnxRuntimeEngine:
         self._manifest = read_manifest(folder)
         self._context = context_tokens
         self._spinning = bool(options.extra.get("spinning", True))
-        self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
+        # Before the weights: what parsing the vocabulary frees is then used again, which lowers the peak.
         self.tokenizer = load_tokenizer(folder)
+        self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
         self._cache = KeyValueCache(self._manifest, context_tokens)
         self._scorer: Scorer | None = None
         self._decode = _Step(self._session, self._cache, self._manifest, length=1)
