@@ -6,6 +6,7 @@ It sleeps in poll(2) while a worker measures, and wakes at phase edges only, to 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from perjoule import assemble, host, messages, store
@@ -21,8 +22,6 @@ from perjoule.scenario import Scenario
 from perjoule.stats.sequential import enough
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from perjoule.protocols import Clock
 
 _CONTEXT_STEP = 64
@@ -36,7 +35,7 @@ class Configuration(Record, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        return f"{self.model_ref} on {self.backend} ({self.options.quant})"
+        return f"{Path(self.model_ref).name} on {self.backend} ({self.options.quant})"
 
 
 class RunPlan(Record, frozen=True, kw_only=True):

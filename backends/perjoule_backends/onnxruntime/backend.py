@@ -55,7 +55,7 @@ class OnnxRuntimeBackend:
         folder = converted_folder(gguf, checkpoint.sha256, arch, options.quant, progress)
         manifest = read_manifest(folder)
         model = ModelFacts(
-            ref=ref,
+            ref=Path(ref).name if ref.endswith(".gguf") else ref,  # a path would tell whose machine this is
             name=checkpoint.name,
             family=checkpoint.family,
             vendor=checkpoint.vendor,

@@ -105,11 +105,7 @@ def assess(evidence: Evidence) -> Assessment:
     model = host_model(evidence.host, evidence.model.weights_bytes, evidence.tdp_w)
     if isinstance(model, str):
         return _nothing(model, evidence)
-
-    def price(windows: Sequence[Window]) -> list[Part] | str:
-        return model.parts(windows) or "CPU time was not read"
-
-    basis = _Basis(price, "utilisation-modelled", model.grade, model.scope, "fair-share")
+    basis = _Basis(model.parts, "utilisation-modelled", model.grade, model.scope, "fair-share")
     return _Assessor(evidence, basis, model).assess()
 
 

@@ -127,13 +127,13 @@ class HostModel:
         self._cached = 0 < weights_bytes <= cache_bytes
         self.grade = f"{'virtual machine' if guest else 'bare metal'}, CPU taken as {row.name}"
 
-    def parts(self, windows: Sequence[Window]) -> list[Part] | None:
-        """Return the energy of CPU and DRAM in the windows; None where their CPU time was not read."""
+    def parts(self, windows: Sequence[Window]) -> list[Part] | str:
+        """Return the energy of CPU and DRAM in the windows, or why one of the two cannot be had."""
         if any(w.cpu_s is None for w in windows):
-            return None
-        cpu = Part(domain="cpu", joules=self._per_thread.times(sum(w.cpu_s or 0.0 for w in windows)))
+            return "the engine's CPU time was not read"
         if any(w.bytes_streamed is None for w in windows):
-            return [cpu]
+            return "the engine does not say how many bytes it streams, so DRAM energy cannot be modelled"
+        cpu = Part(domain="cpu", joules=self._per_thread.times(sum(w.cpu_s or 0.0 for w in windows)))
         bits = 8 * sum(w.bytes_streamed or 0 for w in windows)
         return [cpu, Part(domain="dram", joules=self._per_bit().times(bits))]
 

@@ -28,8 +28,8 @@ def significant(value: float, digits: int) -> str:
     """Format with ``digits`` significant digits and no exponent."""
     if value == 0:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, places)
+    rounded = float(f"{value:.{digits - 1}e}")  # before counting places: 0.9999 has as many as 1.00
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:,.{max(0, places)}f}"
 
 
@@ -78,16 +78,22 @@ def _spread(value: Quantity) -> str:
 
 def energy(value: Energy, unit: str | None = None) -> str:
     """Format joules so that nobody takes a model for a reading: value, interval, label, scope."""
+    number, bounds = _energy_numbers(value, unit)
+    return f"{number} ({bounds}, {_LABELS[value.label]}, {value.scope})"
+
+
+def energy_short(value: Energy, unit: str | None = None) -> str:
+    """Format for a table whose note carries label and scope: value and interval alone."""
+    number, bounds = _energy_numbers(value, unit)
+    return f"{number} ({bounds})"
+
+
+def _energy_numbers(value: Energy, unit: str | None) -> tuple[str, str]:
+    """Return the value with its unit, and its bounds in the same scale."""
     digits = MEASURED_DIGITS if value.label == "measured" else MODELLED_DIGITS
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value.value) >= s * 0.9995), _PREFIXES[-1])
 
     def scaled(number: float | None) -> str:
         return "?" if number is None else significant(number / scale, digits)
 
-    bounds = f"{scaled(value.low)}-{scaled(value.high)}"
-    return f"{scaled(value.value)} {prefix}{unit or value.unit} ({bounds}, {_LABELS[value.label]}, {value.scope})"
-
-
-def energy_short(value: Energy, unit: str | None = None) -> str:
-    """Format for a table whose note carries label and scope: value and interval alone."""
-    return energy(value, unit).split(",")[0].rstrip(")") + ")"
+    return f"{scaled(value.value)} {prefix}{unit or value.unit}", f"{scaled(value.low)}-{scaled(value.high)}"

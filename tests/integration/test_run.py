@@ -1,0 +1,160 @@
+"""Runs from end to end: what is written can be verified, and what breaks is said and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from reference.tiny_checkpoint import write_tiny
+
+from perjoule import messages, store
+from perjoule.child import Child
+from perjoule.cli import main
+from perjoule.errors import EngineError
+from perjoule.protocols import EngineOptions, Prepared
+from perjoule.records import Energy, ModelFacts
+from perjoule.verify import verify
+from perjoule_backends.null import NullBackend
+
+FAST = [
+    "--set", "backend.ttft_s=0.004", "--set", "backend.itl_s=0.001", "--set", "new_tokens=16",
+    "--set", "prompt_tokens=32", "--time-budget", "1",
+]  # fmt: skip
+SMOLLM2 = "smollm2-135m-instruct:q4_1"
+
+
+def results(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def test_a_paced_engine_is_measured_as_it_is_paced(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = tmp_path / "page.html"
+    assert main(["run", "quickstart", "--backend", "null", "--out", str(tmp_path), "--html", str(page), *FAST]) == 0
+    [path] = results(tmp_path)
+    result = store.load(path)
+    assert verify(result) == []
+    assert len({s.process for s in result.samples}) >= 5
+    assert len({s.prompt_ids_sha256 for s in result.samples}) == len(result.samples)
+    ttft = result.metric("ttft_s")
+    assert getattr(ttft, "value", 0) >= 0.004
+    assert "written:" in capsys.readouterr().out
+    assert "<svg" in page.read_text(encoding="utf-8")
+    private = [os.uname().nodename, str(Path.home()), str(tmp_path)]
+    assert not [p for p in private if len(p) > 3 and p in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.checkpoint
+def test_a_real_checkpoint_is_measured_with_joules(tmp_path: Path):
+    settings = ["--set", "requests_per_process=1", "--set", "max_warmup_requests=2", "--set", "new_tokens=8"]
+    assert main(["run", "--model", SMOLLM2, "--out", str(tmp_path), "--time-budget", "1", *settings]) == 0
+    [path] = results(tmp_path)
+    result = store.load(path)
+    assert verify(result) == []
+    assert result.model.architecture == "llama"
+    assert result.model.weights == "trained"
+    energy = result.metric("energy_j_per_output_token")
+    if result.meters or result.host.virtualization:
+        assert isinstance(energy, Energy)
+        assert energy.value > 0
+        assert energy.label in ("measured", "utilisation-modelled")
+    peaks = {m.phase: m.rss_peak_bytes for m in result.memory}
+    assert set(peaks) == {"load", "requests", "prefill", "decode"}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_a_local_gguf_file_is_measured_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str):
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.gguf"
+    write_tiny(path, architecture)
+    out = tmp_path / "out"
+    settings = ["--set", "prompt_tokens=16", "--set", "new_tokens=4", "--time-budget", "1"]
+    assert main(["run", "--model", str(path), "--out", str(out), *settings]) == 0
+    text = results(out)[0].read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+
+
+def null_job(**changes: float) -> messages.MeasureJob:
+    options = EngineOptions(extra={"ttft_s": 0.01, "itl_s": 0.01} | changes)
+    prepared: Prepared = NullBackend().prepare("null", options, lambda _text, _share: None)
+    assert isinstance(prepared.model, ModelFacts)
+    return messages.MeasureJob(
+        backend="null", prepared=prepared, options=options, process=0, corpus="udhr-en", seed=0, prompt_tokens=8,
+        new_tokens=4, requests=1, max_warmup_requests=1, min_span_s=0,
+    )  # fmt: skip
+
+
+def drain(child: Child) -> None:
+    while True:
+        child.receive("running a request")
+
+
+def test_a_killed_worker_is_reported_with_its_signal():
+    with Child(null_job(), stall_s=30) as child:
+        assert isinstance(child.receive("loading"), messages.Loaded)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match=r"SIGKILL while running") as caught:
+            drain(child)
+    assert "memory" in caught.value.hint
+
+
+def test_a_hung_engine_is_stopped_and_named():
+    with Child(null_job(ttft_s=60.0), stall_s=0.5) as child:
+        assert isinstance(child.receive("loading"), messages.Loaded)
+        child.go()
+        with pytest.raises(EngineError, match=r"said nothing for 0\.5 s"):
+            drain(child)
+    assert not psutil.pid_exists(child.pid)
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "perjoule", "run", "--backend", "null", "--out", str(folder), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_worker(parent: subprocess.Popen[str], text: str) -> psutil.Process:
+    assert parent.stderr is not None
+    for line in parent.stderr:
+        if text in line:
+            return next(c for c in psutil.Process(parent.pid).children() if "perjoule.worker" in " ".join(c.cmdline()))
+    pytest.fail(f"the run ended before it said {text!r}")
+
+
+def test_ctrl_c_saves_what_was_finished(tmp_path: Path):
+    parent = start(tmp_path, *FAST[:-2])
+    wait_for_worker(parent, "process 3")
+    parent.send_signal(signal.SIGINT)
+    _out, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert "interrupted" in errors
+    [path] = results(tmp_path)
+    result = store.load(path)
+    assert len(result.processes) >= 2
+    assert not result.publishable
+
+
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path):
+    parent = start(tmp_path, "--set", "backend.ttft_s=20")
+    worker = wait_for_worker(parent, "process 1")
+    parent.kill()
+    parent.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert not results(tmp_path)
+
+
+def test_an_engine_that_dies_is_exit_4_and_keeps_what_was_finished(tmp_path: Path):
+    parent = start(tmp_path, *FAST[:-2])
+    wait_for_worker(parent, "process 2")
+    wait_for_worker(parent, "process 3").kill()
+    _out, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 4
+    assert "SIGKILL" in errors
+    assert len(results(tmp_path)) == 1

