@@ -92,4 +92,4 @@ def _value(gguf: GgufFile, tensor: str, architecture: str, meta: dict[str, Any])
         size = values.shape[0] // heads
         # GGUF keeps rotary pairs side by side, transformers half a head apart
         values = values.reshape(heads, size // 2, 2, -1).swapaxes(1, 2).reshape(values.shape)
-    return torch.from_numpy(np.ascontiguousarray(values))
+    return torch.from_numpy(np.array(values))
