@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
-_NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6  # llama.cpp token types
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # llama.cpp token types
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>")
+# llama.cpp reads these as control tokens whatever type the file gives them; equal ids need the same.
+_ALWAYS_CONTROL = frozenset({*_END_OF_TURN, "</s>"})
+_MAX_PIECE = 256  # characters of a SentencePiece token; all its cuts are tried, so length costs its square
+_DAMAGED = "the file is damaged: download the checkpoint again"
 
 _GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _QWEN2_PATTERN = (
@@ -58,7 +62,7 @@ class CheckpointTokenizer:
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> str:
     """Save tokenizer.json and tokenizer_config.json into ``folder``; return the SHA-256 of both together.
 
-    Raises ``InputError`` for a tokenizer family that is not known here.
+    Raises ``InputError`` for a tokenizer family that is not known here, or a vocabulary that makes no sense.
     """
     tokenizer = build_tokenizer(metadata)
     text = tokenizer.to_str()
@@ -87,49 +91,87 @@ def load_tokenizer(folder: Path) -> CheckpointTokenizer:
 
 def stop_ids(metadata: Mapping[str, Any]) -> list[int]:
     """Return the ids that end a turn: the declared end of sequence, and control tokens known to end one."""
-    found = {metadata.get("tokenizer.ggml.eos_token_id"), metadata.get("tokenizer.ggml.eot_token_id")}
-    kinds = metadata.get("tokenizer.ggml.token_type", [])
-    for index, (token, kind) in enumerate(zip(metadata["tokenizer.ggml.tokens"], kinds, strict=False)):
+    tokens = metadata["tokenizer.ggml.tokens"]
+    found = set()
+    for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"):
+        index = metadata.get(key)
+        if index is None:
+            continue
+        if type(index) is not int or not 0 <= index < len(tokens):
+            raise InputError(f"{key} {index!r} is not in the vocabulary", hint=_DAMAGED)
+        found.add(index)
+    for index, (token, kind) in enumerate(zip(tokens, _kinds(metadata, tokens), strict=True)):
         if kind == _CONTROL and token in _END_OF_TURN:
             found.add(index)
-    return sorted(i for i in found if isinstance(i, int))
+    return sorted(found)
 
 
 def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     model = metadata.get("tokenizer.ggml.model")
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not tokens:
+    tokens = _list_of(metadata, "tokenizer.ggml.tokens", str)
+    if not tokens:
         raise InputError("the checkpoint carries no tokenizer", hint="use a GGUF file that holds its tokenizer")
     if model == "gpt2":
-        tokenizer = _byte_level_bpe(metadata)
+        tokenizer = _byte_level_bpe(metadata, tokens)
     elif model == "llama":
-        tokenizer = _sentencepiece(metadata)
+        tokenizer = _sentencepiece(metadata, tokens)
     else:
         raise InputError(f"unknown tokenizer model {model!r}", hint="supported: gpt2 (byte-level BPE), llama")
-    _add_special(tokenizer, tokens, metadata.get("tokenizer.ggml.token_type", []))
+    _add_special(tokenizer, tokens, _kinds(metadata, tokens))
     return tokenizer
+
+
+def _list_of(metadata: Mapping[str, Any], key: str, kind: type) -> list[Any]:
+    values = metadata.get(key, [])
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise InputError(f"{key} is not a list of {kind.__name__}", hint=_DAMAGED)
+    return values
+
+
+def _kinds(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
+    """Return the type of every token; without a list in the file all are normal."""
+    kinds = _list_of(metadata, "tokenizer.ggml.token_type", int) or [_NORMAL] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise InputError(f"{len(tokens)} tokens but {len(kinds)} token types", hint=_DAMAGED)
+    return kinds
 
 
 def _add_special(tokenizer: Tokenizer, tokens: list[str], kinds: list[int]) -> None:
     from tokenizers import AddedToken  # noqa: PLC0415
 
-    control = [t for t, k in zip(tokens, kinds, strict=False) if k == _CONTROL]
-    user = [t for t, k in zip(tokens, kinds, strict=False) if k == _USER_DEFINED]
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in control])
-    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in user])
+    control, user = [], []
+    for token, kind in zip(tokens, kinds, strict=True):
+        if kind in (_CONTROL, _UNKNOWN) or token in _ALWAYS_CONTROL:
+            control.append(token)
+        elif kind == _USER_DEFINED:
+            user.append(token)
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in control if t])
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in user if t])
 
 
-def _byte_level_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+def _bpe(tokens: list[str], merges: list[tuple[str, str]], **options: Any) -> Any:
+    """Build the merge model. A merge that makes no token of the vocabulary is the file's fault."""
+    from tokenizers import models  # noqa: PLC0415
+
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise InputError("a token stands twice in the tokenizer", hint=_DAMAGED)
+    for left, right in merges:
+        if left not in vocabulary or right not in vocabulary or left + right not in vocabulary:
+            raise InputError(f"tokenizer merge {left[:40]!r} + {right[:40]!r} is not of its tokens", hint=_DAMAGED)
+    return models.BPE(vocab=vocabulary, merges=cast("Any", merges), **options)
+
+
+def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers  # noqa: PLC0415
 
     name = metadata.get("tokenizer.ggml.pre", "gpt-2")
-    if name not in _PRE_TOKENIZERS:
+    if not isinstance(name, str) or name not in _PRE_TOKENIZERS:
         known = ", ".join(sorted(_PRE_TOKENIZERS))
         raise InputError(f"unknown pre-tokenizer {name!r}", hint=f"supported: {known}")
     split_digits, pattern = _PRE_TOKENIZERS[name]
-    vocabulary = {token: index for index, token in enumerate(metadata["tokenizer.ggml.tokens"])}
-    merges = [_merge(line) for line in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=cast("Any", merges), ignore_merges=name == "llama-bpe"))
+    merges = [_merge(line) for line in _list_of(metadata, "tokenizer.ggml.merges", str)]
+    tokenizer = Tokenizer(_bpe(tokens, merges, ignore_merges=name == "llama-bpe"))
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
     steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
@@ -141,28 +183,22 @@ def _byte_level_bpe(metadata: Mapping[str, Any]) -> Tokenizer:
 def _merge(line: str) -> tuple[str, str]:
     left, _, right = line.partition(" ")
     if not left or not right:
-        raise InputError(f"tokenizer merge {line[:40]!r} is not two tokens", hint="download the checkpoint again")
+        raise InputError(f"tokenizer merge {line[:40]!r} is not two tokens", hint=_DAMAGED)
     return left, right
 
 
-def _sentencepiece(metadata: Mapping[str, Any]) -> Tokenizer:
+def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
     """Build SentencePiece BPE: merges are all pairs whose join is a token, best score first (as llama.cpp)."""
-    from tokenizers import Tokenizer, decoders, models, normalizers  # noqa: PLC0415
+    from tokenizers import Tokenizer, decoders, normalizers  # noqa: PLC0415
 
-    tokens, scores = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.scores"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    ranked = []
-    for token, index in vocabulary.items():
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in vocabulary and right in vocabulary:
-                ranked.append((-scores[index], vocabulary[left], vocabulary[right], left, right))
-    ranked.sort(key=lambda item: item[:3])
+    scores = _list_of(metadata, "tokenizer.ggml.scores", float)
     unknown = metadata.get("tokenizer.ggml.unknown_token_id", 0)
-    tokenizer = Tokenizer(models.BPE(
-        vocab=vocabulary, merges=[(left, right) for *_, left, right in ranked],
-        unk_token=tokens[unknown], byte_fallback=True, fuse_unk=True,
-    ))  # fmt: skip
+    if len(scores) != len(tokens) or any(score != score for score in scores):  # noqa: PLR0124 - the test for NaN
+        raise InputError("the tokenizer does not have one score for each token", hint=_DAMAGED)
+    if type(unknown) is not int or not 0 <= unknown < len(tokens):
+        raise InputError(f"the unknown token {unknown!r} is not in the vocabulary", hint=_DAMAGED)
+    merges = _all_merges(tokens, scores)
+    tokenizer = Tokenizer(_bpe(tokens, merges, unk_token=tokens[unknown], byte_fallback=True, fuse_unk=True))
     steps: list[Any] = [normalizers.Replace(" ", "\u2581")]
     if metadata.get("tokenizer.ggml.add_space_prefix", True):
         steps.insert(0, normalizers.Prepend("\u2581"))
@@ -171,3 +207,18 @@ def _sentencepiece(metadata: Mapping[str, Any]) -> Tokenizer:
         decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
     ])  # fmt: skip
     return tokenizer
+
+
+def _all_merges(tokens: list[str], scores: list[float]) -> list[tuple[str, str]]:
+    """Return every pair of tokens whose join is a token, best score of the join first, then by ids."""
+    index_of = {token: index for index, token in enumerate(tokens)}
+    ranked = []
+    for token, index in index_of.items():
+        if len(token) > _MAX_PIECE:
+            raise InputError(f"a token of {len(token)} characters (at most {_MAX_PIECE} are read)", hint=_DAMAGED)
+        for cut in range(1, len(token)):
+            left, right = index_of.get(token[:cut]), index_of.get(token[cut:])
+            if left is not None and right is not None:
+                ranked.append((-scores[index], left, right))
+    ranked.sort()
+    return [(tokens[left], tokens[right]) for _, left, right in ranked]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 import traceback
 from importlib import import_module
+from typing import NoReturn
 
 from perjoule import __version__
-from perjoule.errors import EXIT_ENGINE, EXIT_INTERRUPTED, HostError, PerjouleError
+from perjoule.errors import EXIT_ENGINE, EXIT_INTERRUPTED, EXIT_USAGE, HostError, PerjouleError, UsageError
 
 # name: one line for `perjoule --help`; the module of the same name is imported only when it is called
 COMMANDS = {
@@ -25,10 +27,18 @@ COMMANDS = {
 _BUG = "this is a bug in perjoule: please report it with what --debug prints"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing a page of usage; an abbreviated option is refused, so that later ones do not clash."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` lists what it takes")
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Build the parser; only ``command``'s own options are added (all commands' when it is None)."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="perjoule",
+        allow_abbrev=False,
         description="What an open language model costs to run on this machine: time, memory and joules, "
         "with an interval on every number.",
         epilog="Start with: perjoule run    (measures the default model for about two minutes)",
@@ -36,7 +46,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"perjoule {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        described = summary[0].upper() + summary[1:] + "."
+        sub = commands.add_parser(name, help=summary, description=described, allow_abbrev=False)
         sub.add_argument("--debug", action="store_true", help="show tracebacks")
         if command in (name, None):
             module = import_module(f"perjoule.cli.{name}")
@@ -53,8 +64,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if sys.platform == "win32":
             raise HostError("perjoule does not run on Windows yet", hint="use Linux, or WSL2")  # noqa: TRY301
+        if not called:
+            _refuse_unknown(arguments)
         args = build_parser(called).parse_args(arguments)
-        return int(args.action(args))
+        code = int(args.action(args))
+        sys.stdout.flush()  # here, where a reader that left is still handled
+        return code  # noqa: TRY300 - the handlers below are for all of it
     except PerjouleError as error:
         if debug:
             traceback.print_exc()
@@ -64,10 +79,22 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to tell it
         return 0
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _say(what, "check that the folder exists, has space and may be written", EXIT_USAGE)
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
         if debug:
             traceback.print_exc()
         return _say(f"unexpected {type(error).__name__}: {error}".splitlines()[0], _BUG, EXIT_ENGINE)
+
+
+def _refuse_unknown(arguments: list[str]) -> None:
+    word = next((a for a in arguments if not a.startswith("-")), None)
+    if word is not None:
+        near = difflib.get_close_matches(word, COMMANDS, n=2) or list(COMMANDS)
+        raise UsageError(f"unknown command {word!r}", hint=f"known: {', '.join(near)}")
 
 
 def _say(message: str, hint: str, code: int) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perjoule import host, registry
+from perjoule.cli.run import check_files
 from perjoule.clock import MonotonicClock
 from perjoule.render.plain import printable
 
@@ -17,13 +19,19 @@ _NOISE_WINDOW_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="-", help="write everything as JSON to standard output (-)")
+    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - is standard output")
 
 
 def execute(args: argparse.Namespace) -> int:
+    to_file = bool(args.json) and args.json != "-"
+    if to_file:
+        check_files([Path(args.json)])
     found = examine()
+    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+    if to_file:
+        Path(args.json).write_text(text, encoding="utf-8")
     if args.json:
-        sys.stdout.write(json.dumps(found, indent=2, sort_keys=True) + "\n")
+        sys.stdout.write("" if to_file else text)
         return 0
     for line in _lines(found):
         print(printable(line))  # noqa: T201

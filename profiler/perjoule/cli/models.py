@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from perjoule import host, registry
+from perjoule import registry
+from perjoule.cli.run import checked_threads
 from perjoule.protocols import EngineOptions
 from perjoule.render.format import significant, size
 from perjoule.render.plain import printable
@@ -44,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _info(engine: Any, args: argparse.Namespace) -> int:
-    threads = args.threads or host.default_threads()
+    threads = checked_threads(args.threads)
     options = EngineOptions(quant=args.quant, threads=threads)
     facts = engine.describe(args.ref, options, _progress)
     if args.fidelity:

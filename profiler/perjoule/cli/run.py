@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,8 @@ def execute(args: argparse.Namespace) -> int:
 
     plan = make_plan(args)
     outputs = [Path(p) for p in (args.html, args.json) if p and p != "-"]
-    _check_outputs(Path(args.out), outputs)
+    check_files(outputs)
+    _check_folder(Path(args.out))
     with listener() as progress:
         try:
             run(plan, progress)
@@ -70,13 +73,13 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
     if args.rigor:
         changes["rigor"] = args.rigor
     if args.time_budget is not None:
-        if args.time_budget <= 0:
+        if not 0 < args.time_budget < math.inf:
             raise UsageError("--time-budget must be above 0 seconds", hint="e.g. --time-budget 120")
         changes["time_budget_s"] = args.time_budget
     scenario = with_overrides(scenario, changes) if changes else scenario
     options = EngineOptions(
         device=args.device,
-        threads=_threads(args.threads),
+        threads=checked_threads(args.threads),
         quant=args.quant,
         context_tokens=context_for(scenario),
         extra=backend_set,
@@ -90,7 +93,7 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         for model in _models(args.model, backend)
         if _check_backend(backend, options)
     )
-    if args.tdp is not None and args.tdp <= 0:
+    if args.tdp is not None and not 0 < args.tdp < math.inf:
         raise UsageError("--tdp must be above 0 watts", hint="e.g. --tdp 65")
     return RunPlan(
         configurations=configurations,
@@ -108,16 +111,26 @@ def reproduce(args: argparse.Namespace, scenario: Scenario) -> str:
     words = ["perjoule", "run", scenario.name]
     for option in ("model", "backend", "meter"):
         for value in getattr(args, option) or ():
-            scrubbed = Path(value).name if os.sep in value else value
-            words += [f"--{option}", scrubbed if not value.startswith("command:") else "command:..."]
+            words += [f"--{option}", _scrubbed(value)]
     words += ["--device", args.device, "--quant", args.quant, "--seed", str(args.seed)]
     for option in ("threads", "rigor", "time_budget", "tdp"):
         value = getattr(args, option)
         if value is not None:
             words += [f"--{option.replace('_', '-')}", str(value)]
     for setting in args.set:
-        words += ["--set", setting]
-    return " ".join(words)
+        key, _, value = setting.partition("=")
+        words += ["--set", f"{key}={_scrubbed(value)}"]
+    return shlex.join(words)
+
+
+def _scrubbed(value: str) -> str:
+    """Return an option's value without the folders of this machine: names of models on a hub stay whole."""
+    if value.startswith("hf:"):
+        return value
+    scheme, colon, rest = value.partition(":")
+    if colon and scheme in {"csv", "command"}:
+        return f"{scheme}:..." if scheme == "command" else f"csv:{Path(rest).name}"
+    return Path(value).name if os.sep in value else value
 
 
 def _models(models: list[str] | None, backend: str) -> list[str]:
@@ -135,7 +148,8 @@ def _check_backend(name: str, options: EngineOptions) -> bool:
     return True
 
 
-def _threads(wanted: int | None) -> int:
+def checked_threads(wanted: int | None) -> int:
+    """Return the threads to use, or the default for None. Raises ``UsageError`` for more than may be used."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if wanted is None:
         return host.default_threads()
@@ -167,17 +181,22 @@ def _split_settings(settings: list[str]) -> tuple[dict[str, Any], dict[str, Any]
     return scenario, backend, run_
 
 
-def _check_outputs(out: Path, files: list[Path]) -> None:
+def check_files(files: list[Path]) -> None:
+    """Refuse output files that exist or cannot be written, before any work. Raises ``UsageError``, ``HostError``."""
     for path in files:
-        if path.exists():
-            raise UsageError(f"{path} exists already", hint="choose another name; perjoule never overwrites")
+        if path.exists() or files.count(path) > 1:
+            what = "is given twice" if files.count(path) > 1 else "exists already"
+            raise UsageError(f"{path} {what}", hint="choose another name; perjoule never overwrites")
+        _check_folder(path.parent)
+
+
+def _check_folder(folder: Path) -> None:
     try:
-        for folder in (out, *(p.parent for p in files)):
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise HostError(f"{folder} cannot be written", hint="choose another folder with --out")
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder with --out") from error
+    if not os.access(folder, os.W_OK):
+        raise HostError(f"{folder} cannot be written", hint="choose another folder with --out")
 
 
 def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path]) -> None:

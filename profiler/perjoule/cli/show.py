@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perjoule import store
-from perjoule.errors import UsageError
+from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -22,12 +23,13 @@ def execute(args: argparse.Namespace) -> int:
 
     results = [store.load(Path(file)) for file in args.files]
     if args.html:
+        from perjoule.cli.run import check_files  # noqa: PLC0415
         from perjoule.render.html import report  # noqa: PLC0415
 
         out = Path(args.html)
-        if out.exists():
-            raise UsageError(f"{out} exists already", hint="choose another name; perjoule never overwrites")
+        check_files([out])
         out.write_text(report(results), encoding="utf-8")
+        print(f"written: {printable(args.html)}", file=sys.stderr)  # noqa: T201
         return 0
     print_summary(results, [])
     return 0

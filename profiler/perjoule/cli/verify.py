@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perjoule import store
-from perjoule.errors import EXIT_DONE, EXIT_NOT_PUBLISHABLE, PerjouleError
+from perjoule.errors import EXIT_DONE, EXIT_NOT_PUBLISHABLE, PerjouleError, UsageError
 from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
@@ -22,12 +22,19 @@ def execute(args: argparse.Namespace) -> int:
 
     bad = 0
     for file in args.files:
+        if not Path(file).is_file():
+            raise UsageError(f"{file}: no such file", hint="give result files that `perjoule run` wrote")
+        state = "ok"
         try:
-            problems = verify(store.load(Path(file)))
+            result = store.load(Path(file))
+            problems = verify(result)
+            if not result.publishable:
+                invalid = sorted({c.code for c in result.checks if c.severity == "invalid"})
+                state = f"ok, but not publishable: {', '.join(invalid)}"
         except PerjouleError as error:
             problems = [error.message]
         bad += bool(problems)
-        print(printable(f"{file}: {'ok' if not problems else 'does not hold'}"))  # noqa: T201
+        print(printable(f"{file}: {'does not hold' if problems else state}"))  # noqa: T201
         for problem in problems:
             print(printable(f"  {problem}"))  # noqa: T201
     return EXIT_NOT_PUBLISHABLE if bad else EXIT_DONE
