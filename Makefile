@@ -58,7 +58,10 @@ bench: ## the speed tables that can be made
 	@echo "make bench-engines   our engine against llama.cpp, interleaved (about 15 minutes, nothing else running)"
 
 bench-engines: $(STAMP) .venv-reference/.installed ## our engine against llama.cpp on the same files
-	$(BIN)/python benchmarks/engines_vs_llamacpp.py --reference-python $(REF)/python
+	for model in $(SMOLLM2) $(QWEN); do \
+	  $(BIN)/python benchmarks/engines_vs_llamacpp.py "$$($(BIN)/perjoule models pull $$model)" \
+	    --ours-python $(BIN)/python --theirs-python $(REF)/python --threads 2; \
+	done
 
 clean: ## remove environments and caches of this folder (not the model cache)
 	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
