@@ -59,35 +59,38 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
-    debug = "--debug" in arguments
-    called = next((a for a in arguments if a in COMMANDS), "")
     try:
-        if sys.platform == "win32":
-            raise HostError("perjoule does not run on Windows yet", hint="use Linux, or WSL2")  # noqa: TRY301
-        if not called:
-            _refuse_unknown(arguments)
-        args = build_parser(called).parse_args(arguments)
-        code = int(args.action(args))
-        sys.stdout.flush()  # here, where a reader that left is still handled
-        return code  # noqa: TRY300 - the handlers below are for all of it
-    except PerjouleError as error:
-        if debug:
-            traceback.print_exc()
-        return _say(error.message, error.hint, error.exit_code)
-    except KeyboardInterrupt:
-        return _say("interrupted", "nothing was left half written", EXIT_INTERRUPTED)
+        return _execute(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to tell it
         return 0
-    except OSError as error:
-        if debug:
+    except KeyboardInterrupt:
+        return _say("interrupted", "nothing was left half written", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
+        if "--debug" in arguments:
             traceback.print_exc()
+        return _explain(error)
+
+
+def _execute(arguments: list[str]) -> int:
+    if sys.platform == "win32":
+        raise HostError("perjoule does not run on Windows yet", hint="use Linux, or WSL2")
+    called = next((a for a in arguments if a in COMMANDS), "")
+    if not called:
+        _refuse_unknown(arguments)
+    args = build_parser(called).parse_args(arguments)
+    code = int(args.action(args))
+    sys.stdout.flush()  # here, where a reader that left is still handled
+    return code
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, PerjouleError):
+        return _say(error.message, error.hint, error.exit_code)
+    if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _say(what, "check that the folder exists, has space and may be written", EXIT_USAGE)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a traceback
-        if debug:
-            traceback.print_exc()
-        return _say(f"unexpected {type(error).__name__}: {error}".splitlines()[0], _BUG, EXIT_ENGINE)
+    return _say(f"unexpected {type(error).__name__}: {error}".splitlines()[0], _BUG, EXIT_ENGINE)
 
 
 def _refuse_unknown(arguments: list[str]) -> None:

@@ -194,9 +194,9 @@ def _check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder with --out") from error
+        raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder") from error
     if not os.access(folder, os.W_OK):
-        raise HostError(f"{folder} cannot be written", hint="choose another folder with --out")
+        raise HostError(f"{folder} cannot be written", hint="choose another folder")
 
 
 def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path]) -> None:

@@ -7,8 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from builders import make_result
 
-from perjoule.cli import COMMANDS, main
+from perjoule.cli import COMMANDS, build_parser, main
+from perjoule.cli.run import make_plan
+from perjoule.store.write import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,16 @@ RUN = ["run", "quickstart", "--backend", "null"]
         (["show", "no-such-file.json"], "no-such-file.json"),
         (["scenarios", "show", "nope"], "quickstart"),
         (["models", "info", "qwne"], "qwen"),
+        (["models", "info", "smollm2", "--threads", "0"], "--threads"),
+        ([], "COMMAND"),
+        (["rnu"], "run"),
+        ([*RUN, "--rigor", "fast"], "quick"),
+        ([*RUN, "--thread", "1"], "--thread"),
+        ([*RUN, "--threads", "two"], "--threads"),
+        ([*RUN, "--tdp", "nan"], "--tdp"),
+        ([*RUN, "--time-budget", "inf"], "--time-budget"),
+        ([*RUN, "--html", "x", "--json", "x"], "twice"),
+        (["verify", "no-such-file.json"], "no-such-file.json"),
     ],
 )
 def test_mistakes_get_one_line_and_a_hint(
@@ -63,7 +76,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, capsys: pyte
     file = tmp_path / "file"
     file.write_text("x")
     assert main([*RUN, "--out", str(file)]) == 2
-    assert "--out" in capsys.readouterr().err
+    assert str(file) in capsys.readouterr().err
 
 
 def test_control_characters_of_arguments_are_shown_not_obeyed(capsys: pytest.CaptureFixture[str]):
@@ -84,3 +97,41 @@ def test_help_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_no_path_of_this_machine_is_in_the_command_that_repeats_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*RUN, "--set", f"backend.folder={tmp_path}/a b", "--meter", f"csv:{tmp_path}/watts.csv"]
+    plan = make_plan(build_parser("run").parse_args(words))
+    assert str(tmp_path) not in plan.reproduce
+    assert "'backend.folder=a b'" in plan.reproduce
+    assert "--meter csv:watts.csv" in plan.reproduce
+
+
+def test_a_disk_that_says_no_is_not_called_a_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = tmp_path / "folder" / "page.html"
+    (tmp_path / "folder").write_text("a file where a folder should be")
+    result = tmp_path / "result.json"
+    result.write_bytes(encode(make_result()))
+    assert main(["show", str(result), "--html", str(page)]) == 2
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "import sys; from perjoule.cli import main; sys.exit(main(['schema']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_show_writes_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    result = tmp_path / "result.json"
+    result.write_bytes(encode(make_result()))
+    page = tmp_path / "page.html"
+    assert main(["show", str(result), "--html", str(page)]) == 0
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert main(["show", str(result), "--html", str(page)]) == 2
+    assert capsys.readouterr().out == ""
