@@ -1,67 +1,86 @@
-# Everything works from a fresh clone: the first target that needs it makes .venv and fetches models by hash.
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: no compiler, no model hub. The first target
+# that needs it makes .venv and installs; a stamp named after this folder and pyproject.toml makes later runs instant.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# The first interpreter that is new enough and can make an environment; `make PYTHON=/path/to/python3.12 test` chooses.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+KEY := $(shell { pwd; cat pyproject.toml; } | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 REF := .venv-reference/bin
+STAMP := .venv/.installed-$(KEY)
+REF_STAMP := .venv-reference/.installed-$(KEY)
 QWEN := qwen2.5-coder-0.5b-instruct:q4_k_m
 SMOLLM2 := smollm2-135m-instruct:q4_1
 GEMMA := gemma-3-270m:q4_k_m
-STAMP := .venv/.installed
 
-.PHONY: help demo test test-all test-reference lint bench bench-engines clean install
+.PHONY: help install demo test test-all test-reference lint format bench bench-engines llamacpp clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP) ## .venv with perjoule and what its tests need
 
+define make_environment
+	@test -n "$(PYTHON)" || { echo "perjoule needs Python 3.11 or newer with its venv module, and none is on PATH." >&2; \
+	  echo "hint: apt-get install python3-venv, or make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(1)/python -m pip --version >/dev/null 2>&1 || { echo "setting up $(dir $(1)) with $(PYTHON)"; \
+	  "$(PYTHON)" -m venv --clear "$(dir $(1))"; }
+	@$(1)/python -m pip install -q 'pip>=25.1'
+endef
+
 $(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "perjoule needs Python 3.11 or newer; none was found on PATH"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --upgrade pip
+	$(call make_environment,$(BIN))
 	$(BIN)/python -m pip install -q -e '.[cpu]' --group dev
 	@touch $@
 
 demo: $(STAMP) ## measure Qwen2.5-Coder-0.5B and SmolLM2-135M on this machine, side by side
 	@out=perjoule-results/demo-$$(date -u +%Y%m%d-%H%M%S); \
-	$(BIN)/perjoule run quickstart --model $(QWEN) --model $(SMOLLM2) --out "$$out" --html "$$out/report.html"
+	$(BIN)/perjoule run quickstart --model $(QWEN) --model $(SMOLLM2) --out "$$out" --html "$$out/report.html" && \
+	echo "open in a browser: $$PWD/$$out/report.html"
 
-test: $(STAMP) ## the tests, with one small real checkpoint (93 MB)
+test: $(STAMP) ## the tests, with one small real checkpoint (98 MB)
 	$(BIN)/perjoule models pull $(SMOLLM2)
 	$(BIN)/python -m pytest -q -m 'not extras and not all_checkpoints'
 
-test-all: $(STAMP) ## all checkpoints, and the reference engines in an environment of their own
+test-all: $(STAMP) ## all tests, all checkpoints, and the reference engines in an environment of their own
 	$(BIN)/perjoule models pull $(SMOLLM2) $(QWEN) $(GEMMA)
 	$(BIN)/python -m pytest -q -m 'not extras'
-	$(MAKE) test-reference
+	$(MAKE) --no-print-directory test-reference
 
-test-reference: .venv-reference/.installed
+test-reference: $(REF_STAMP) llamacpp
+	$(BIN)/perjoule models pull $(SMOLLM2) $(QWEN) $(GEMMA)
 	$(REF)/python -m pytest -q -m extras
 
-.venv-reference/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv-reference
-	$(REF)/python -m pip install -q --upgrade pip
-	$(REF)/python -m pip install -q torch==2.13.0 'transformers<4.58' accelerate
-	$(REF)/python -m pip install -q llama-cpp-python==0.3.36
-	$(REF)/python -m pip install -q -e '.[cpu]' --group dev
+$(REF_STAMP): pyproject.toml $(STAMP)
+	$(call make_environment,$(REF))
+	$(REF)/python -m pip install -q -e '.[cpu]' --group dev --group reference
 	@touch $@
 
-lint: $(STAMP) ## ruff and mypy
+# llama.cpp is compiled here, so it is left out, aloud, where there is no compiler; pip keeps the wheel it built.
+llamacpp: $(REF_STAMP)
+	@if $(REF)/python -c 'import llama_cpp' 2>/dev/null; then :; \
+	elif command -v c++ >/dev/null && command -v cmake >/dev/null; then \
+	  echo "compiling llama-cpp-python: 5 to 10 minutes, once"; $(REF)/python -m pip install -q --group llamacpp; \
+	else echo "SKIPPED: everything that compares with llama.cpp, since c++ or cmake is not on PATH"; fi
+
+lint: $(STAMP) ## ruff (rules and format) and mypy; all must be clean
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+format: $(STAMP) ## let ruff fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 bench: ## the speed tables that can be made
-	@echo "make bench-engines   our engine against llama.cpp, interleaved (about 15 minutes, nothing else running)"
+	@echo "make bench-engines   our engine against llama.cpp, interleaved: about 30 minutes with nothing else running"
 
-bench-engines: $(STAMP) .venv-reference/.installed ## our engine against llama.cpp on the same files
-	for model in $(SMOLLM2) $(QWEN); do \
-	  $(BIN)/python benchmarks/engines_vs_llamacpp.py "$$($(BIN)/perjoule models pull $$model)" \
-	    --ours-python $(BIN)/python --theirs-python $(REF)/python --threads 2; \
-	done
+bench-engines: $(REF_STAMP) llamacpp ## our engine against llama.cpp on the same files
+	@for model in $(SMOLLM2) $(QWEN); do \
+	  file=$$($(BIN)/perjoule models pull $$model) && $(BIN)/python benchmarks/engines_vs_llamacpp.py "$$file" \
+	    --ours-python $(BIN)/python --theirs-python $(REF)/python || exit 1; done
 
-clean: ## remove environments and caches of this folder (not the model cache)
+clean: ## remove environments, builds and caches of this folder (not results, not the model cache)
 	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
