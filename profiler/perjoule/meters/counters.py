@@ -10,11 +10,14 @@ from perjoule.meters.model import Part, Range
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perjoule.records import MeterFact, Window
+    from perjoule.records import MeterFact, MeterRefusal, Window
 
 # Tolerance of a sensor, about 90 %; docs/energy.md gives the sources.
 TOLERANCE = {"rapl-package": 0.05, "rapl-dram": 0.20, "amd-rapl": 0.10, "nvml": 0.08}
+_UNKNOWN_TOLERANCE = 0.20  # a sensor that is not in the table: the widest of those that are
 _COUNTED = ("package", "dram", "gpu")
+_RAPL = "rapl-powercap"
+MAX_DOMAIN_W = 5000.0  # above any package or board sold: a larger jump is a reset counter, not energy
 
 
 class CounterSet:
@@ -31,16 +34,24 @@ class CounterSet:
         self.grade = "+".join(dict.fromkeys(m.grade for m in self.counted))
         self.min_window_s = max((m.min_window_s for m in self.counted), default=0.0)
 
+    def covers(self, refused: Sequence[MeterRefusal]) -> bool:
+        """Tell whether these domains are all of a host that computes on its CPU.
+
+        A board alone, memory alone, or one socket of two is a part; a part is never shown as the total.
+        """
+        whole = not any(r.meter == _RAPL for r in refused)
+        return whole and any(_kind(m) == "package" for m in self.counted)
+
     def parts(self, windows: Sequence[Window]) -> list[Part] | str:
         """Return joules per domain over the windows, or why a domain has none."""
         found = []
-        for meter in self.counted:
+        for meter in _without_mirrors(self.counted, windows):
             joules = domain_joules(meter, windows)
             if isinstance(joules, str):
                 return joules
             seconds = sum(w.duration_s for w in windows)
             edges = (meter.tick_s or 0.0) / seconds if seconds else 0.0
-            tolerance = TOLERANCE[meter.grade] + edges
+            tolerance = TOLERANCE.get(meter.grade, _UNKNOWN_TOLERANCE) + edges
             found.append(Part(
                 domain=meter.domain,
                 joules=Range(low=joules * max(0.0, 1 - tolerance), value=joules, high=joules * (1 + tolerance)),
@@ -60,10 +71,26 @@ def domain_joules(meter: MeterFact, windows: Sequence[Window]) -> float | str:
             if meter.wrap_count is None:
                 return f"{meter.domain} went backwards in window {window.id}"
             delta += int(meter.wrap_count)
+        if delta * Fraction(meter.unit_j or "0") > MAX_DOMAIN_W * max(window.duration_s, meter.tick_s or 0.0):
+            return f"{meter.domain} jumped in window {window.id}: the counter was reset"
         counts += delta
     if windows and not counts:
         return f"{meter.domain} did not move: the counter is dead"
     return float(counts * Fraction(meter.unit_j or "0"))
+
+
+def _without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> list[MeterFact]:
+    """Leave out dies of a package that show the same counts as an earlier one: they mirror one counter."""
+    seen: set[tuple[object, ...]] = set()
+    kept = []
+    for meter in meters:
+        counts = tuple((r.start_count, r.end_count) for w in windows for r in w.readings if r.domain == meter.domain)
+        key = (meter.domain.partition("-die-")[0], *counts)
+        if "-die-" in meter.domain and counts and key in seen:
+            continue
+        seen.add(key)
+        kept.append(meter)
+    return kept
 
 
 def _kind(meter: MeterFact) -> str:

@@ -98,7 +98,7 @@ def assess(evidence: Evidence) -> Assessment:
     if not evidence.samples:
         return _nothing("no request was measured", evidence)
     counters = CounterSet(evidence.meters)
-    if counters.counted:
+    if counters.covers(evidence.meters_refused):
         basis = _Basis(counters.parts, "measured", counters.grade, counters.scope, "gross")
         basis.min_window_s = counters.min_window_s
         return _Assessor(evidence, basis, None).assess()

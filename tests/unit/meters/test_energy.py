@@ -8,7 +8,7 @@ from builders import make_host, make_result
 
 from perjoule.meters.counters import CounterSet, domain_joules
 from perjoule.meters.model import HostModel, Range, find_row, host_model
-from perjoule.records import Energy, MeterFact, Reading, Window
+from perjoule.records import Energy, MeterFact, MeterRefusal, Reading, Window
 
 
 def window(cpu_s: float = 2.0, seconds: float = 1.0, streamed: int = 10**10, **changes: object) -> Window:
@@ -105,6 +105,43 @@ def test_the_platform_and_parts_of_a_package_are_never_summed():
     chosen = CounterSet(meters)
     assert [m.domain for m in chosen.counted] == ["package-0", "package-0:dram"]
     assert chosen.scope == "package+dram"
+
+
+REFUSED = MeterRefusal(meter="rapl-powercap", reason="package-1: EACCES", fix="chmod")
+
+
+@pytest.mark.parametrize(
+    ("domains", "refused", "whole"),
+    [
+        (["package-0", "package-0:dram"], (), True),
+        (["gpu-0"], (), False),
+        (["package-0:dram"], (), False),
+        (["package-0"], (REFUSED,), False),
+    ],
+)
+def test_a_part_of_the_host_is_never_its_total(domains: list[str], refused: tuple[MeterRefusal, ...], whole: bool):
+    assert CounterSet([counter(d) for d in domains]).covers(refused) is whole
+
+
+def test_a_reset_counter_is_not_a_wrap():
+    reading = Reading(domain="package-0", start_count=5 * 10**9, end_count=10)
+    found = domain_joules(counter("package-0", wrap_count=65532610988), [window(readings=(reading,))])
+    assert "reset" in str(found)
+
+
+def test_dies_that_mirror_one_counter_count_once():
+    dies = ["package-0-die-0", "package-0-die-1"]
+    readings = tuple(Reading(domain=d, start_count=0, end_count=100_000) for d in dies)
+    parts = CounterSet([counter(d) for d in dies]).parts([window(readings=readings)])
+    assert not isinstance(parts, str)
+    assert sum(p.joules.value for p in parts) == pytest.approx(0.1)
+
+
+def test_an_unknown_grade_is_wide_not_a_crash():
+    reading = Reading(domain="package-0", start_count=0, end_count=100_000)
+    parts = CounterSet([counter("package-0", grade="new")]).parts([window(readings=(reading,))])
+    assert not isinstance(parts, str)
+    assert parts[0].joules.high == pytest.approx(0.12, rel=0.01)
 
 
 def test_a_result_carries_label_scope_and_both_parts_of_its_uncertainty():
