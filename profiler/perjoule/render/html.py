@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PHASES = ("load", "prefill", "decode")
 _MILLI = 1e3
+_LEAST_GAP_S = 1e-9  # shorter than a clock can tell: no rate
 
 
 def report(results: Sequence[RunResult]) -> str:
@@ -64,7 +65,7 @@ def _joules(result: RunResult) -> str:
 def _charts(results: Sequence[RunResult], names: Sequence[str]) -> list[dict[str, str]]:
     charts = [
         _dots(results, names, "Time to first token", "ms, every measured request", _ttft_ms),
-        _dots(results, names, "Gap between tokens", "ms, each request's median", _gap_ms),
+        _gap_distribution(results, names),
         _rate_over_tokens(results, names),
         _memory(results, names),
         _energy(results, names),
@@ -80,22 +81,40 @@ def _ttft_ms(sample: Sample) -> float:
     return _MILLI * (sample.first_token_s - sample.start_s)
 
 
-def _gap_ms(sample: Sample) -> float:
-    gaps = sorted(_gaps(sample))
-    return _MILLI * gaps[len(gaps) // 2] if gaps else 0.0
-
-
 def _gaps(sample: Sample) -> list[float]:
     times = sample.token_times_s or ()
     return [b - a for a, b in itertools.pairwise(times)]
 
 
 def _dots(results, names, title, unit, value) -> dict[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    series = [svg.Series(name=n, xs=tuple(value(s) for s in _measured(r))) for r, n in zip(results, names, strict=True)]
+    series = [
+        svg.Series(name=n, xs=tuple(value(s) for s in _measured(r)), lanes=tuple(s.process for s in _measured(r)))
+        for r, n in zip(results, names, strict=True)
+    ]
     if not all(s.xs for s in series):
         return {"title": title, "svg": "", "note": ""}
-    note = "A dot is one request, the line their median. Warm-up requests are left out."
+    note = "A dot is one request, a row of dots one fresh process, the tick their median. Warm-ups are left out."
     return {"title": title, "svg": svg.dots(series, title, unit), "note": note}
+
+
+def _gap_distribution(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
+    """Share of gaps up to a length, one line a process; the longest hundredth is left out of the picture."""
+    series, groups = [], []
+    for group, (result, name) in enumerate(zip(results, names, strict=True)):
+        for process in sorted({s.process for s in _measured(result)}):
+            gaps = sorted(g for s in _measured(result) if s.process == process for g in _gaps(s))
+            if not gaps:
+                continue
+            at = [round((len(gaps) - 1) * percent / 100) for percent in range(100)]
+            xs, ys = tuple(_MILLI * gaps[i] for i in at), tuple(float(percent) for percent in range(100))
+            series.append(svg.Series(name=f"{name}, process {process}", xs=xs, ys=ys))
+            groups.append(group)
+    title = "Gap between tokens"
+    drawn = svg.lines(series, groups, title, "gap, ms", "% of gaps at most this long") if series else ""
+    note = (
+        "A line is one fresh process: steep is steady, a tail to the right is tokens that came late (99 % are shown)."
+    )
+    return {"title": title, "svg": drawn, "note": note}
 
 
 def _rate_over_tokens(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
@@ -108,7 +127,7 @@ def _rate_over_tokens(results: Sequence[RunResult], names: Sequence[str]) -> dic
             if not length:
                 continue
             middle = [sorted(g[i] for g in gaps)[len(gaps) // 2] for i in range(length)]
-            rates = tuple(1 / g if g else 0.0 for g in middle)
+            rates = tuple(1 / g if g > _LEAST_GAP_S else 0.0 for g in middle)
             label = f"{name}, process {process}"
             series.append(svg.Series(name=label, xs=tuple(float(i + 2) for i in range(length)), ys=rates))
             groups.append(group)
@@ -145,13 +164,26 @@ def _energy(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str
         value = result.metric("energy_j_per_output_token")
         if isinstance(value, Energy):
             outer = (value.low or 0.0, value.high or value.value)
-            items.append(svg.Bar(name=name, group=group, value=value.value, inner=value.random, outer=outer))
+            items.append(svg.Bar(
+                name=name, group=group, value=value.value, inner=value.random, outer=outer,
+                limits=_limits(result, value),
+            ))  # fmt: skip
     title = "Energy per output token"
     note = (
         "Thick: what more repeats would narrow. Thin: all uncertainty, the sensor's tolerance or the model's "
-        "coefficients included. On one machine these are common to all rows, so ratios are surer than values."
+        "coefficients included. On one machine these are common to all rows, so ratios are surer than values. "
+        "Ticks: what moving the bytes alone must cost, and the most that the machine could draw, where known."
     )
     return {"title": title, "svg": svg.bars(items, title, "J per output token") if items else "", "note": note}
+
+
+def _limits(result: RunResult, per_token: Energy) -> tuple[float, ...]:
+    """Return floor and ceiling per output token: those of all requests, scaled as the headline is."""
+    headline, report = result.energy.headline, result.energy
+    if headline is None or not headline.value:
+        return ()
+    scale = per_token.value / headline.value
+    return tuple(limit * scale for limit in (report.floor_j, report.ceiling_j) if limit is not None)
 
 
 def _details(result: RunResult) -> list[tuple[str, str]]:
@@ -170,11 +202,21 @@ def _details(result: RunResult) -> list[tuple[str, str]]:
         ("Memory", fmt.size(host.memory_bytes)),
         ("Virtualization", host.virtualization or str(host.virtualization_missing)),
         ("System", f"{host.os} {host.kernel}"),
+        ("Energy floor, ceiling", _floor_and_ceiling(result)),
+        ("Sensors used", "; ".join(f"{m.domain}: {m.source}" for m in result.meters) or "none: joules are modelled"),
         ("Scenario", f"{result.scenario.name} version {result.scenario.version}, {result.scenario.sha256[:16]}\u2026"),
         ("Harness", f"{share} % of the measured time"),
         ("Repeat with", result.reproduce),
         ("Result id", result.id),
     ]
+
+
+def _floor_and_ceiling(result: RunResult) -> str:
+    report = result.energy
+    floor = fmt.DASH if report.floor_j is None else fmt.si(report.floor_j, "J", fmt.MODELLED_DIGITS)
+    ceiling = fmt.DASH if report.ceiling_j is None else fmt.si(report.ceiling_j, "J", fmt.MODELLED_DIGITS)
+    missing = report.floor_j_missing if report.floor_j is None else report.ceiling_j_missing
+    return f"{floor} to {ceiling} for all measured requests" + (f" ({missing})" if isinstance(missing, str) else "")
 
 
 def _missing(result: RunResult) -> list[tuple[str, str]]:

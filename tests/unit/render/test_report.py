@@ -11,6 +11,7 @@ from builders import make_result
 
 from perjoule.records import Energy, Missing, Quantity
 from perjoule.render import format as fmt
+from perjoule.render import svg
 from perjoule.render.html import report
 from perjoule.render.plain import printable
 
@@ -85,3 +86,35 @@ def test_hostile_strings_are_text_on_the_page():
     assert "<script>" not in text
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("top", [0.0, 1e-12, 0.45, 1.0, 28.0, 900.0, 3e9])
+def test_ticks_are_few_round_and_inside(top: float):
+    ticks = svg._ticks(top)
+    assert ticks[0] == 0
+    assert ticks[-1] <= top * (1 + 1e-6)
+    assert 1 <= len(ticks) <= 6
+    if len(ticks) > 1:
+        assert f"{ticks[1]:.3e}"[:5] in ("1.000", "2.000", "5.000")
+
+
+def test_each_process_has_its_own_lane_and_a_screen_reader_gets_the_values():
+    drawn = svg.dots([svg.Series(name="m", xs=(1.0, 2.0, 9.0), lanes=(3, 3, 4))], "Time", "ms")
+    heights = re.findall(r'cy="([0-9.]+)"', drawn)
+    assert heights[0] == heights[1] != heights[2]
+    assert 'aria-label="Time. m: median 2 ms"' in drawn
+
+
+def test_energy_shows_random_and_systematic_apart_and_the_limits():
+    bar = svg.Bar(name="m", group=0, value=2.0, inner=(1.9, 2.1), outer=(1.0, 4.0), limits=(0.5, 5.0))
+    drawn = svg.bars([bar], "Energy", "J")
+    assert drawn.count('class="limit"') == 2
+    assert drawn.count('class="s0 inner"') == drawn.count('class="s0 outer"') == 1
+    assert "m: 2 J, 1 to 4" in drawn
+
+
+def test_a_result_without_limits_of_energy_still_has_a_page():
+    result = make_result()
+    energy = msgspec.structs.replace(result.energy, ceiling_j=None, ceiling_j_missing="a stranger's file")
+    text = report([msgspec.structs.replace(result, energy=energy)])
+    assert "a stranger&#39;s file" in text
