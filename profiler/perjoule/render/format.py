@@ -21,6 +21,7 @@ _LABELS = {
     "none": "none",
 }
 _KIB = 1024.0
+_LEAST_SPREAD = 5e-5  # less is lost in the digits of the value
 MODELLED_DIGITS, MEASURED_DIGITS = 2, 3
 
 
@@ -57,7 +58,7 @@ def metric(value: Metric) -> str:
     if isinstance(value, Energy):
         return energy(value)
     if value.unit == "bytes":
-        return size(value.value) + (f" ({size(value.low or 0)}-{size(value.high or 0)})" if value.n > 1 else "")
+        return f"{size(value.value)}{_spread(value)}"
     return f"{_plain(value.value, value.unit)}{_spread(value)}"
 
 
@@ -73,7 +74,7 @@ def _spread(value: Quantity) -> str:
     if value.low is None or value.high is None or not value.value or value.interval == "exact":
         return ""
     half = max(value.value - value.low, value.high - value.value) / value.value
-    return f" \u00b1{significant(100 * half, 2)} %"
+    return f" \u00b1{significant(100 * half, 2)} %" if half > _LEAST_SPREAD else ""
 
 
 def energy(value: Energy, unit: str | None = None) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.records import Energy, RunResult
+from perjoule.records import Energy, Missing, RunResult
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
 
@@ -37,7 +37,7 @@ def summary(results: Sequence[RunResult]) -> RenderableType:
     table = Table(title=None, header_style="bold", expand=False, pad_edge=False)
     table.add_column("", no_wrap=True)
     for result in results:
-        table.add_column(Text(_heading(result)), justify="left")
+        table.add_column(Text(_heading(result), overflow="fold"), justify="left", overflow="fold")
     for title, name in ROWS:
         cells = [_cell(result, name) for result in results]
         if any(cell != fmt.DASH for cell in cells):
@@ -45,6 +45,7 @@ def summary(results: Sequence[RunResult]) -> RenderableType:
     parts: list[RenderableType] = [table]
     for result in results:
         parts += [Text(line) for line in _behind_the_joules(result)]
+    parts += [Text(line, style="dim") for line in _reasons(results)]
     parts += _checks(results)
     return Group(*parts)
 
@@ -78,11 +79,25 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     return [printable(line)]
 
 
+def _reasons(results: Sequence[RunResult]) -> list[str]:
+    """Say why a number of the table is a dash, once a reason; what stands in no table is left to the file."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for title, name in ROWS:
+            value = result.metric(name) if name in result.metrics else None
+            if isinstance(value, Missing):
+                found.setdefault((result.model.name, value.reason), []).append(title.strip())
+    return [printable(f"{model}: no {', '.join(titles)}: {reason}") for (model, reason), titles in found.items()]
+
+
 def _checks(results: Sequence[RunResult]) -> list[RenderableType]:
+    """Return each check once; where results differ in it, with the model it speaks of."""
     lines: dict[str, Text] = {}
     for result in results:
         for check in result.checks:
-            text = Text(printable(f"{check.severity}: {check.message}"), style=_STYLE[check.severity])
+            shared = all(any(c.message == check.message for c in r.checks) for r in results)
+            of = "" if shared else f"{result.model.name}: "
+            text = Text(printable(f"{check.severity}: {of}{check.message}"), style=_STYLE[check.severity])
             text.append(printable(f"  hint: {check.hint}"), style="dim")
-            lines.setdefault(f"{check.code} {check.message}", text)
+            lines.setdefault(f"{check.code} {of} {check.message}", text)
     return list(lines.values())

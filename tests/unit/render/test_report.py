@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from io import StringIO
 
 import msgspec
 import pytest
 from builders import make_result
+from rich.console import Console
 
-from perjoule.records import Energy, Missing, Quantity
+from perjoule.records import Energy, Missing, Quantity, RunResult
 from perjoule.render import format as fmt
 from perjoule.render import svg
 from perjoule.render.html import report
 from perjoule.render.plain import printable
+from perjoule.render.text import summary
 
 
 def make_energy(**changes: object) -> Energy:
@@ -118,3 +121,35 @@ def test_a_result_without_limits_of_energy_still_has_a_page():
     energy = msgspec.structs.replace(result.energy, ceiling_j=None, ceiling_j_missing="a stranger's file")
     text = report([msgspec.structs.replace(result, energy=energy)])
     assert "a stranger&#39;s file" in text
+
+
+def shown(results: list[RunResult], width: int = 80) -> str:
+    console = Console(width=width, file=StringIO(), color_system=None)
+    console.print(summary(results))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_summary_fits_eighty_columns_and_names_what_it_speaks_of():
+    first = make_result()
+    model = msgspec.structs.replace(first.model, name="Other-Coder-1.5B-Instruct-With-A-Long-Name")
+    noisy = make_result(model=model, processes=first.processes[:1])
+    text = shown([first, noisy])
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "modelled from CPU time" in " ".join(text.split())
+    assert "Other-Coder-1.5B" in text
+
+
+def test_a_dash_in_the_summary_comes_with_its_reason():
+    result = make_result()
+    metrics = result.metrics | {"power_w": None, "power_w_missing": "the meter was unplugged"}
+    text = shown([msgspec.structs.replace(result, metrics=metrics), result])
+    assert "no Power while working: the meter was unplugged" in " ".join(text.split())
+
+
+def test_hostile_strings_do_not_reach_the_terminal():
+    result = make_result()
+    model = msgspec.structs.replace(result.model, name="a\x1b[2J[red]\u202eb")
+    text = shown([msgspec.structs.replace(result, model=model)], width=200)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[red]" in text
