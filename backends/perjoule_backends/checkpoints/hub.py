@@ -1,0 +1,140 @@
+"""The Hugging Face hub as a source: what it states of a file, and the file itself.
+
+One attempt, five seconds to connect: a machine without a hub should learn so at once. Nothing is believed beyond
+what is checked later: the bytes must have the SHA-256 of the catalogue, or, for a reference that no catalogue row
+covers, the one the hub itself states for that commit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from inspect import signature
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from perjoule.errors import HostError, InputError
+from perjoule.records import Record
+
+if TYPE_CHECKING:
+    from perjoule.protocols import Progress
+
+CONNECT_S = 5
+SCHEME = "hf:"
+_REF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@\s]+))?(?:@(?P<revision>[\w./-]+))?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OTHERWISE = "check the network, or use a name of `perjoule models list` or the path of a .gguf file"
+
+
+class HubFile(Record, frozen=True, kw_only=True):
+    """A file of a repository at one commit, with the hash the hub states for it."""
+
+    repository: str
+    file: str
+    revision: str
+    sha256: str
+    file_bytes: int
+
+
+def parse(ref: str) -> tuple[str, str | None, str | None]:
+    """Return (repository, file or None, revision or None) of ``hf:org/repo[/file][@rev]``."""
+    match = _REF.fullmatch(ref)
+    file = match["file"] if match else None
+    if not match or (file and (not file.endswith(".gguf") or ".." in PurePosixPath(file).parts)):
+        raise InputError(
+            f"{ref}: not a reference of the hub", hint="write hf:org/repo/file.gguf, or hf:org/repo@revision"
+        )
+    return match["repo"], file, match["revision"]
+
+
+def look_up(ref: str) -> HubFile:
+    """Ask the hub what stands behind a reference.
+
+    Raises ``InputError`` when there is no such file or more than one to choose from, ``HostError`` when the hub
+    cannot be reached.
+    """
+    repository, file, revision = parse(ref)
+    _refuse_offline()
+    file = file or _only_gguf(ref, repository, revision)
+    stated = _metadata(ref, repository, file, revision)
+    if not stated.commit_hash or not stated.size or not _SHA256.fullmatch(stated.etag or ""):
+        raise InputError(f"{ref}: the hub states no SHA-256 for {file}", hint=_OTHERWISE)
+    return HubFile(
+        repository=repository,
+        file=file,
+        revision=stated.commit_hash,
+        sha256=stated.etag,
+        file_bytes=stated.size,
+    )
+
+
+def download(repository: str, file: str, revision: str | None, size: int, part: Path, progress: Progress) -> None:
+    """Write the file to ``part``; ``size`` in bytes is what the progress is a share of."""
+    _refuse_offline()
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - 0.3 s that only a download is worth
+    from huggingface_hub.utils import disable_progress_bars, tqdm  # type: ignore[attr-defined] # noqa: PLC0415
+
+    progress("asking the hub", None)
+    _metadata(f"{repository}/{file}", repository, file, revision)
+
+    class Bar(tqdm):
+        """Reports bytes instead of drawing."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **(options | {"disable": True}))  # type: ignore[no-untyped-call]
+            self._done = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._done += int(n or 0)
+            progress("downloading from the hub", min(1.0, self._done / max(1, size)))
+            return None
+
+    options: dict[str, Any] = {"tqdm_class": Bar} if "tqdm_class" in signature(hf_hub_download).parameters else {}
+    disable_progress_bars()  # versions that take no class would draw on our terminal
+    try:
+        found = hf_hub_download(
+            repository, file, revision=revision, local_dir=part.parent / "hub", etag_timeout=CONNECT_S, **options
+        )
+    except Exception as error:  # noqa: BLE001 - transport errors have no common base over the library's versions
+        _explain(f"{repository}/{file}", error)
+    Path(found).replace(part)
+
+
+def _metadata(ref: str, repository: str, file: str, revision: str | None) -> Any:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415
+
+    try:
+        return get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=CONNECT_S)
+    except Exception as error:  # noqa: BLE001 - as above
+        _explain(ref, error)
+
+
+def _only_gguf(ref: str, repository: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    try:
+        entries = HfApi().model_info(repository, revision=revision, timeout=CONNECT_S).siblings or []
+    except Exception as error:  # noqa: BLE001 - as above
+        _explain(ref, error)
+    names = sorted(entry.rfilename for entry in entries if entry.rfilename.endswith(".gguf"))
+    if len(names) != 1:
+        choice = ", ".join(names[:8]) or "none"
+        raise InputError(f"{ref}: the repository holds {len(names)} .gguf files", hint=f"name one: {choice}")
+    return names[0]
+
+
+def _refuse_offline() -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise HostError("hub: HF_HUB_OFFLINE is set", hint=_OTHERWISE)
+
+
+def _explain(ref: str, error: Exception) -> NoReturn:
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    missing = (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError)
+    if isinstance(error, missing) and not isinstance(error, errors.LocalEntryNotFoundError):
+        raise InputError(
+            f"hub: there is no {ref.removeprefix(SCHEME)}, or it needs a login", hint=_OTHERWISE
+        ) from error
+    lines = str(error).strip().splitlines()
+    raise HostError(f"hub: {lines[0][:120] if lines else type(error).__name__}", hint=_OTHERWISE) from error

