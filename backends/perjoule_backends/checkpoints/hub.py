@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5
 SCHEME = "hf:"
+# The library reports its caller to the hub, with a request of its own, unless it is told not to before it is loaded.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 _REF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@\s]+))?(?:@(?P<revision>[\w./-]+))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OTHERWISE = "check the network, or use a name of `perjoule models list` or the path of a .gguf file"

@@ -67,13 +67,17 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> str:
     tokenizer = build_tokenizer(metadata)
     text = tokenizer.to_str()
     tokens = metadata["tokenizer.ggml.tokens"]
+    bos, eos = (_token_id(metadata, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
+    template = metadata.get("tokenizer.chat_template")
     config = {
-        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+        "bos_token_id": bos,
+        "bos_token": None if bos is None else tokens[bos],
+        "eos_token_id": eos,
+        "eos_token": None if eos is None else tokens[eos],
         "add_bos_token": bool(metadata.get("tokenizer.ggml.add_bos_token", False)),
         "stop_ids": stop_ids(metadata),
         "vocabulary": len(tokens),
-        "chat_template": metadata.get("tokenizer.chat_template"),
+        "chat_template": template if isinstance(template, str) else None,
     }
     config_text = json.dumps(config, ensure_ascii=False, sort_keys=True)
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
@@ -92,18 +96,21 @@ def load_tokenizer(folder: Path) -> CheckpointTokenizer:
 def stop_ids(metadata: Mapping[str, Any]) -> list[int]:
     """Return the ids that end a turn: the declared end of sequence, and control tokens known to end one."""
     tokens = metadata["tokenizer.ggml.tokens"]
-    found = set()
-    for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"):
-        index = metadata.get(key)
-        if index is None:
-            continue
-        if type(index) is not int or not 0 <= index < len(tokens):
-            raise InputError(f"{key} {index!r} is not in the vocabulary", hint=_DAMAGED)
-        found.add(index)
+    declared = (_token_id(metadata, f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+    found = {index for index in declared if index is not None}
     for index, (token, kind) in enumerate(zip(tokens, _kinds(metadata, tokens), strict=True)):
         if kind == _CONTROL and token in _END_OF_TURN:
             found.add(index)
     return sorted(found)
+
+
+def _token_id(metadata: Mapping[str, Any], key: str) -> int | None:
+    index = metadata.get(key)
+    if index is None:
+        return None
+    if type(index) is not int or not 0 <= index < len(metadata["tokenizer.ggml.tokens"]):
+        raise InputError(f"{key} {index!r} is not in the vocabulary", hint=_DAMAGED)
+    return index
 
 
 def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.gguf import GgufFile
     from perjoule_backends.onnxruntime.architecture import Architecture
 
-CONVERTER_VERSION = 3  # part of the cache key: raise it whenever a converted folder would differ
+CONVERTER_VERSION = 4  # part of the cache key: raise it whenever a converted folder would differ
 _ALIGNMENT = 4096  # a page: ONNX Runtime maps external data instead of reading it
 _ROWS_AT_ONCE_BYTES = 64 << 20
 
