@@ -1,7 +1,7 @@
 """A bounded reader of GGUF files (versions 2 and 3): header, metadata and tensor table.
 
-Every count, length and offset is checked against the bytes that are left before anything is allocated, so
-a hostile file costs no more memory or time than its own size allows. Format: the GGUF specification in the
+Every count, length and offset is checked before anything is allocated: against the bytes that are left, and, since
+a sparse file can claim any size, against limits that no real header comes near. Format: the GGUF specification in the
 ggml repository, docs/gguf.md. Dequantizing is left to the ``gguf`` package.
 """
 
@@ -25,11 +25,15 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_NESTING = 4
 MAX_DIMENSIONS = 4
+MAX_STRING_BYTES = 16 << 20  # chat templates have some 20 kB
+MAX_HEADER_BYTES = 256 << 20  # a vocabulary of 262,144 tokens takes 6 MB
+MAX_ITEMS = 8 << 20  # keys, tensors and array items together; the same vocabulary takes 0.8 million
 DEFAULT_ALIGNMENT = 32
 _DAMAGED = "the file is damaged or not a checkpoint: download it again"
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_SHOWN = 200  # characters of an error; names come from the file
 _STRING_HEAD = 8  # a length of 64 bits
 _ARRAY_HEAD = 12  # an item type of 32 bits and a count of 64
 _MIN_TENSOR_ENTRY = 8 + 4 + 8 + 4 + 8  # empty name, one dimension
@@ -74,7 +78,13 @@ class GgufFile:
 
         tensor = self.tensors[name]
         stored = self.raw(name)[rows]
-        values = dequantize(stored, GGMLQuantizationType[tensor.type_name])
+        try:
+            values = dequantize(stored, GGMLQuantizationType[tensor.type_name])
+        except NotImplementedError as error:
+            raise InputError(
+                f"{self.path.name}: tensor {name!r} is stored as {tensor.type_name}, which cannot be read",
+                hint="use a file of another quantization, such as Q4_K_M or Q8_0",
+            ) from error
         return np.ascontiguousarray(values, dtype=np.float32).reshape(-1, tensor.shape[-1])
 
 
@@ -98,6 +108,7 @@ class _Reader:
         self._view, self._path = view, path
         self._size = len(view)
         self._at = 0
+        self._items_left = MAX_ITEMS
 
     def read(self) -> GgufFile:
         if self._take(4) != MAGIC:
@@ -177,6 +188,8 @@ class _Reader:
         length = self._scalar("Q")
         if length > self._size - self._at:
             raise self._error(f"a string of {length} bytes reaches beyond the end of the file")
+        if length > MAX_STRING_BYTES:
+            raise self._error(f"a string of {length} bytes is too long")
         return self._take(length).decode("utf-8", errors="replace")
 
     def _scalar(self, code: str) -> Any:
@@ -185,13 +198,19 @@ class _Reader:
     def _fits(self, count: int, item_bytes: int, what: str) -> None:
         if count * item_bytes > self._size - self._at:
             raise self._error(f"{count} {what} do not fit into the file")
+        self._items_left -= count
+        if self._items_left < 0:
+            raise self._error(f"more than {MAX_ITEMS} {what}")
 
     def _take(self, count: int) -> bytes:
         if count > self._size - self._at:
             raise self._error("the file ends too early")
+        if self._at + count > MAX_HEADER_BYTES:
+            raise self._error(f"the header is larger than {MAX_HEADER_BYTES} bytes")
         data = self._view[self._at : self._at + count]
         self._at += count
         return data
 
     def _error(self, what: str) -> InputError:
-        return InputError(f"{self._path.name}: {what} (at byte {self._at})", hint=_DAMAGED)
+        shown = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}..."
+        return InputError(f"{self._path.name}: {shown} (at byte {self._at})", hint=_DAMAGED)

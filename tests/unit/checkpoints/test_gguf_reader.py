@@ -107,6 +107,10 @@ HOSTILE = {
     "another version": b"GGUF" + struct.pack("<IQQ", 9, 0, 0),
     "another format": b"PK\x03\x04" + bytes(64),
     "empty": b"",
+    "long names in errors": _file(_text("k" * 100_000) + struct.pack("<I", 99)),
+    "the same long key": _file((_text("k" * 100_000) + struct.pack("<IB", 0, 1)) * 2, key_count=2),
+    "a billion empty arrays": _file(_text("k") + struct.pack("<IIQ", 9, 9, 2**30)),
+    "name that is not text": _file(b"", 0, struct.pack("<Q", 4) + b"\xff\n\x00\xfe" + struct.pack("<I", 9), 1),
 }
 
 
@@ -118,9 +122,55 @@ def test_hostile_files_get_one_line_and_a_hint(tmp_path: Path, content: bytes):
         read_gguf(path)
     assert "hostile.gguf" in caught.value.message
     assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300
     assert caught.value.hint
 
 
 def test_a_missing_file_is_the_hosts_error(tmp_path: Path):
     with pytest.raises(HostError):
         read_gguf(tmp_path / "none.gguf")
+
+
+SPARSE = {
+    "a string of 2^38 bytes": (_file(struct.pack("<Q", 2**38)), "too long"),
+    "2^38 small numbers": (_file(_text("k") + struct.pack("<IIQ", 9, 0, 2**38)), "more than"),
+    "2^35 empty strings": (_file(_text("k") + struct.pack("<IIQ", 9, 8, 2**35)), "more than"),
+    "2^34 empty arrays": (_file(_text("k") + struct.pack("<IIQ", 9, 9, 2**34)), "more than"),
+    "2^33 tensors": (_file(b"", 0, b"", 2**33), "more than"),
+    "2^33 keys": (_file(b"", 2**33), "more than"),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), SPARSE.values(), ids=SPARSE.keys())
+def test_a_sparse_file_of_a_terabyte_buys_no_memory(tmp_path: Path, content: bytes, why: str):
+    path = tmp_path / "sparse.gguf"
+    with path.open("wb") as file:
+        file.write(content)
+        file.truncate(2**40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=why):
+            read_gguf(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_file_cut_anywhere_in_its_header_or_table_is_refused(small_file: Path, tmp_path: Path):
+    content = small_file.read_bytes()
+    end = max(t.offset + t.nbytes for t in read_gguf(small_file).tensors.values())
+    path = tmp_path / "cut.gguf"
+    for size in [*range(end - 300), end - 1]:
+        path.write_bytes(content[:size])
+        with pytest.raises(InputError):
+            read_gguf(path)
+
+
+def test_a_type_that_cannot_be_dequantized_is_said(tmp_path: Path):
+    path = tmp_path / "whole.gguf"
+    head = _file(b"", 0, _tensor("t", (4,), int(gguf.GGMLQuantizationType.I32), 0), 1)
+    path.write_bytes(head.ljust(-(-len(head) // 32) * 32, b"\0") + bytes(16))
+    with pytest.raises(InputError, match="I32") as caught:
+        read_gguf(path).dequantize("t")
+    assert caught.value.hint
