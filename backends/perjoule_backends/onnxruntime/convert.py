@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.gguf import GgufFile
     from perjoule_backends.onnxruntime.architecture import Architecture
 
-CONVERTER_VERSION = 4  # part of the cache key: raise it whenever a converted folder would differ
+CONVERTER_VERSION = 5  # part of the cache key: raise it whenever a converted folder would differ
 _ALIGNMENT = 4096  # a page: ONNX Runtime maps external data instead of reading it
 _ROWS_AT_ONCE_BYTES = 64 << 20
+_NARROW_BLOCK, _WIDE_BLOCK = 32, 256  # columns per scale; 256 is the widest that MatMulNBits has fast code for
 
 
 def converted_folder(gguf: GgufFile, sha256: str, arch: Architecture, quant: str, progress: Progress) -> Path:
@@ -108,11 +109,11 @@ def _convert(gguf: GgufFile, arch: Architecture, quant: str, folder: Path, progr
 
 
 def _form(quant: str, columns: int) -> Form:
+    """Choose bits and block width. docs/adr/0002: wide blocks stream and compute less, and lose little."""
     if quant == "fp32":
         return FLOAT32
-    if quant == "int4":
-        return Form(bits=4, block=block_for(columns, 32))
-    return Form(bits=8, block=block_for(columns, 32))
+    bits = 4 if quant == "int4" else 8
+    return Form(bits=bits, block=block_for(columns, _WIDE_BLOCK if quant == "faithful" else _NARROW_BLOCK))
 
 
 class _Writer:
