@@ -126,12 +126,18 @@ class Backend(Protocol):
 
 
 class Count(Record, frozen=True, kw_only=True):
-    """A raw reading: integer counts of a domain, and when the reading began and ended (monotonic ns)."""
+    """A raw reading: the integer count of a domain, and when the reading began and ended (monotonic ns).
+
+    For a gauge ``count`` is its integral so far (raw unit x ns), ``polls`` how often it has been looked at, and
+    ``variance`` what is unknown of the integral from not looking in between, in counts squared; both grow.
+    """
 
     domain: str
     count: int
     before_ns: int
     after_ns: int
+    polls: int | None = None
+    variance: float = 0.0
 
 
 class Probe(Record, frozen=True, kw_only=True):
@@ -140,7 +146,10 @@ class Probe(Record, frozen=True, kw_only=True):
 
 
 class Meter(Protocol):
-    """One kind of sensor. Between ``open`` and ``close`` ``read`` costs microseconds and never blocks long."""
+    """One kind of sensor. Between ``open`` and ``close`` ``read`` costs microseconds and never blocks long.
+
+    A meter that takes an argument (``csv:FILE``) is built with it as its only parameter, others with none.
+    """
 
     def probe(self) -> Probe: ...
     def open(self) -> None: ...
@@ -148,3 +157,19 @@ class Meter(Protocol):
         """Return counts of every domain; one that failed comes as a refusal with the reason, never as 0."""
 
     def close(self) -> None: ...
+
+
+class Load(Record, frozen=True, kw_only=True):
+    """How busy the machine was between two instants (UTC seconds): ``busy`` is CPU seconds per second."""
+
+    start_utc_s: float
+    end_utc_s: float
+    busy: float
+
+
+@runtime_checkable
+class LogMeter(Protocol):
+    """Optional capability of a meter whose readings are joined by wall-clock time after the run (a lab meter's log)."""
+
+    def counts_at(self, utc_s: Sequence[float], loads: Sequence[Load]) -> Sequence[Sequence[Count | MeterRefusal]]:
+        """Return, for each instant, the integral of every domain up to it; ``loads`` serve to find a clock offset."""

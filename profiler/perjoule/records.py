@@ -123,12 +123,18 @@ Metric = Quantity | Energy | Missing
 
 
 class Reading(Record, frozen=True, kw_only=True):
-    """Raw integer counts of one domain at the two edges of a window (strings above 2^53)."""
+    """Raw integer counts of one domain at the two edges of a window (strings above 2^53).
+
+    A gauge is integrated as it is polled; its counts are raw unit x ns, and ``sampling_error_count`` is the standard
+    uncertainty of their difference that comes from having looked only ``polls`` times.
+    """
 
     domain: str
     start_count: int | str
     end_count: int | str
     skew_s: float = 0.0  # how much later than the worker's stamps the counter was read, end minus start
+    polls: int | None = None  # null: a counter, which misses nothing between its edges
+    sampling_error_count: float = 0.0
 
 
 class Window(Record, frozen=True, kw_only=True):
@@ -219,21 +225,28 @@ class MemoryPeak(Record, frozen=True, kw_only=True):
 
 
 class MeterFact(Record, frozen=True, kw_only=True):
-    """A domain that was metered. ``tick_s`` is the update period found at probe."""
+    """A domain that was metered: what it covers, what one count is worth, and how far it is to be trusted.
 
-    domain: str
-    scope: str
+    ``tick_s`` is the update period found at probe. ``tolerance`` is the relative half-width (about 90 %) that repeats
+    cannot reduce. ``only_simulated`` marks a reader that its authors have never run against real hardware.
+    """
+
+    domain: str  # unique in a result: package-0, package-0:dram, gpu-1, wall
+    scope: str  # what it covers, a word of perjoule.meters.compose.SCOPES
     kind: Literal["counter", "gauge", "model"]
     label: Label
     grade: str
     tick_s: float | None
     tick_s_missing: Reason = UNSET
     source: str
-    unit_j: str | None = None  # joules (counter) or watts (gauge) per count, as an exact fraction "1/1000000"
+    unit_j: str | None = None  # joules per count, as an exact fraction "1/1000000"
     wrap_count: int | str | None = None  # counts after which the counter starts again; null: it never wraps
     min_window_s: float = 0.0
+    tolerance: float | None = None  # null: that of its grade
     parent: str | None = None  # the domain that physically contains this one
     simulated: bool = False
+    only_simulated: bool = False
+    note: str | None = None  # what a reader of the result should know of this sensor
 
 
 class MeterRefusal(Record, frozen=True, kw_only=True):

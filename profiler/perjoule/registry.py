@@ -20,8 +20,18 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "null": "perjoule_backends.null:NullBackend",
     },
     "perjoule.meters": {
+        "rapl-perf": "perjoule.meters.perf:PerfMeter",
         "rapl-powercap": "perjoule.meters.powercap:PowercapMeter",
+        "hwmon": "perjoule.meters.hwmon:HwmonMeter",
         "nvml": "perjoule.meters.nvml:NvmlMeter",
+        "battery": "perjoule.meters.battery:BatteryMeter",
+        "shelly": "perjoule.meters.plug:ShellyMeter",
+        "tasmota": "perjoule.meters.plug:TasmotaMeter",
+        "redfish": "perjoule.meters.redfish:RedfishMeter",
+        "csv": "perjoule.meters.log:CsvMeter",
+        "command": "perjoule.meters.command:CommandMeter",
+        "amdsmi": "perjoule.meters.amdsmi:AmdSmiMeter",
+        "apple": "perjoule.meters.apple:AppleMeter",
         "null": "perjoule.meters.null:NullMeter",
     },
 }

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from perjoule.clock import MonotonicClock
 from perjoule.render.plain import printable
 from perjoule.render.text import summary
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from perjoule.records import RunResult
 
+_REDRAW_NS = 100_000_000
+
 
 class TerminalListener:
     """Shows one line that moves on a terminal; elsewhere one plain line per process."""
@@ -29,6 +32,7 @@ class TerminalListener:
         self._console, self._progress = console, progress
         self._task: TaskID | None = progress.add_task("starting", total=1.0) if progress else None
         self._said = ""
+        self._clock, self._drawn_ns = MonotonicClock(), 0
         self.results: list[RunResult] = []
         self.paths: list[Path] = []
 
@@ -40,6 +44,9 @@ class TerminalListener:
         line = printable(f"{label}: {text}{left}")
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=line, completed=share or 0.0)
+            if self._clock.now_ns() - self._drawn_ns >= _REDRAW_NS or share is None:
+                self._drawn_ns = self._clock.now_ns()
+                self._progress.refresh()
             return
         step = printable(f"{label}: {text.split(':', maxsplit=1)[0]}")
         if step != self._said:
@@ -60,8 +67,9 @@ def listener() -> Iterator[TerminalListener]:
     if not console.is_terminal:
         yield TerminalListener(console, None)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
-    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20))
+    # No thread that redraws: while a request is measured this process sleeps. Each phase draws once.
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         yield TerminalListener(console, progress)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perjoule.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from perjoule.protocols import Clock, Engine, FinishReason
 
@@ -39,27 +41,44 @@ def observe_request(
     ``on_first_token(ns)`` is called once, after the stamp of the first token has been taken.
     """
     token_ns: list[int] = []
+    now_ns, stamp = clock.now_ns, token_ns.append
     first_cpu_ns = 0
 
     def on_token(_token_id: int) -> None:
-        nonlocal first_cpu_ns
-        token_ns.append(clock.now_ns())
-        if len(token_ns) == 1:
-            first_cpu_ns = clock.cpu_ns()
-            if on_first_token is not None:
-                on_first_token(token_ns[0])
+        stamp(now_ns())
+        if not first_cpu_ns:
+            on_first()
 
-    start_cpu_ns = clock.cpu_ns()
-    start_ns = clock.now_ns()
-    reason: FinishReason = engine.generate(prompt_ids, max_new_tokens, stop, on_token)
-    end_ns = clock.now_ns()
+    def on_first() -> None:
+        nonlocal first_cpu_ns
+        first_cpu_ns = clock.cpu_ns()
+        if on_first_token is not None:
+            on_first_token(token_ns[0])
+
+    with _no_collection():
+        start_cpu_ns = clock.cpu_ns()
+        start_ns = clock.now_ns()
+        reason: FinishReason = engine.generate(prompt_ids, max_new_tokens, stop, on_token)
+        end_ns = clock.now_ns()
+        end_cpu_ns = clock.cpu_ns()
     return Observed(
         start_ns=start_ns,
         first_token_ns=token_ns[0],
         end_ns=end_ns,
         start_cpu_ns=start_cpu_ns,
         first_token_cpu_ns=first_cpu_ns,
-        end_cpu_ns=clock.cpu_ns(),
+        end_cpu_ns=end_cpu_ns,
         token_ns=tuple(token_ns),
         finish_reason=reason,
     )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's cyclic collector out of a request, as timeit does: its pauses belong to no engine."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from perjoule import registry
 from perjoule.clock import MonotonicClock
+from perjoule.meters.guard import GuardedMeter
+from perjoule.protocols import LogMeter
+from perjoule.records import MeterRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from perjoule.protocols import Count, Meter
-    from perjoule.records import MeterFact, MeterRefusal
+    from perjoule.protocols import Count, Load, Meter
+    from perjoule.records import MeterFact
 
-DEFAULT_METERS = ("rapl-powercap", "nvml")
+# In order of trust: of two readers of one domain the first is kept.
+DEFAULT_METERS = ("rapl-perf", "rapl-powercap", "hwmon", "nvml", "battery")
 
 
 class MeterSet:
@@ -22,18 +28,27 @@ class MeterSet:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._clock = MonotonicClock()
-        self._open: list[Meter] = []
+        self._open: list[tuple[GuardedMeter, frozenset[str]]] = []  # with the domains it is kept for
         self.facts: list[MeterFact] = []
         self.refusals: list[MeterRefusal] = []
-        self._cpu_ns = 0
+        self._reading_ns = 0
         for name in names:
-            meter: Meter = registry.load("perjoule.meters", name)()
-            probe = meter.probe()
-            self.refusals += probe.refusals
-            if probe.domains:
-                meter.open()
-                self._open.append(meter)
-                self.facts += probe.domains
+            self._add(GuardedMeter(name.partition(":")[0], build(name)))
+
+    def _add(self, meter: GuardedMeter) -> None:
+        probe = meter.probe()
+        self.refusals += probe.refusals
+        taken = {fact.domain: fact for fact in self.facts}
+        fresh = [fact for fact in probe.domains if fact.domain not in taken]
+        self.refusals += [_repeats(meter.name, fact, taken) for fact in probe.domains if fact.domain in taken]
+        refused = meter.open() if fresh else None
+        if refused is not None:
+            self.refusals.append(refused)
+        if not fresh or refused is not None:
+            meter.close()
+            return
+        self._open.append((meter, frozenset(fact.domain for fact in fresh)))
+        self.facts += fresh
 
     @property
     def min_window_s(self) -> float:
@@ -41,17 +56,47 @@ class MeterSet:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time spent reading, so far."""
-        return self._cpu_ns / 1e9
+        """CPU time of this process while reading, so far; pollers' own threads run beside and are in it too."""
+        return self._reading_ns / 1e9
 
     def read(self) -> list[Count | MeterRefusal]:
         begin_ns = self._clock.cpu_ns()
-        readings = [reading for meter in self._open for reading in meter.read()]
-        self._cpu_ns += self._clock.cpu_ns() - begin_ns
+        readings = [
+            reading
+            for meter, domains in self._open
+            for reading in meter.read()
+            if isinstance(reading, MeterRefusal) or reading.domain in domains
+        ]
+        self._reading_ns += self._clock.cpu_ns() - begin_ns
         return readings
 
+    def logged_counts(
+        self, utc_s: Sequence[float], loads: Sequence[Load]
+    ) -> list[tuple[Count | MeterRefusal, ...]]:
+        """Return, for each instant, what meters that are joined by wall-clock time say of it."""
+        rows: list[list[Count | MeterRefusal]] = [[] for _ in utc_s]
+        for guarded, _domains in self._open:
+            if isinstance(guarded.meter, LogMeter):
+                for row, counts in zip(rows, guarded.meter.counts_at(utc_s, loads), strict=True):
+                    row.extend(counts)
+        return [tuple(row) for row in rows]
+
+    def refuse(self, domain: str, reason: str, fix: str) -> None:
+        """Leave a domain out from here on; a result then carries the reason."""
+        self.facts = [fact for fact in self.facts if fact.domain != domain]
+        self.refusals.append(MeterRefusal(meter=domain, reason=f"{domain}: {reason}", fix=fix))
+
+    def found_tick(self, domain: str, tick_s: float, min_window_s: float) -> None:
+        """Record the update period that was seen, and the window that follows from it."""
+        self.facts = [
+            msgspec.structs.replace(fact, tick_s=tick_s, tick_s_missing=msgspec.UNSET, min_window_s=min_window_s)
+            if fact.domain == domain
+            else fact
+            for fact in self.facts
+        ]
+
     def close(self) -> None:
-        for meter in self._open:
+        for meter, _domains in self._open:
             meter.close()
         self._open.clear()
 
@@ -64,6 +109,22 @@ class MeterSet:
         self.close()
 
 
+def build(name: str) -> Meter:
+    """Build the meter ``name`` or ``name:argument``. Raises ``UsageError`` for an unknown name or argument."""
+    base, colon, argument = name.partition(":")
+    meter_class = registry.load("perjoule.meters", base)
+    built: Meter = meter_class(argument) if colon else meter_class()
+    return built
+
+
 def open_meters(names: Sequence[str] | None) -> MeterSet:
     """Open the named meters, or every built-in sensor. Raises ``UsageError`` for an unknown name."""
     return MeterSet(DEFAULT_METERS if names is None else names)
+
+
+def _repeats(name: str, fact: MeterFact, taken: dict[str, MeterFact]) -> MeterRefusal:
+    return MeterRefusal(
+        meter=name,
+        reason=f"{name}: {fact.domain} is read through {taken[fact.domain].source} already",
+        fix=f"nothing is lost; to use this reader alone: --meter {name}",
+    )
