@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from perjoule.cli.cost import CostOptions
     from perjoule.records import RunResult
 
 _REDRAW_NS = 100_000_000
@@ -73,8 +74,10 @@ def listener() -> Iterator[TerminalListener]:
         yield TerminalListener(console, progress)
 
 
-def print_summary(results: list[RunResult], paths: list[Path]) -> None:
+def print_summary(results: list[RunResult], paths: list[Path], cost: CostOptions) -> None:
     console = Console(no_color="NO_COLOR" in os.environ, width=None if sys.stdout.isatty() else 100)
     console.print(summary(results))
+    for line in (line for result in results for line in cost.lines(result)):
+        console.print(line, highlight=False, markup=False)
     for path in paths:
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perjoule import host, registry
+from perjoule.cli.cost import CostOptions, add_cost_arguments
 from perjoule.errors import HostError, UsageError
 from perjoule.protocols import EngineOptions
 from perjoule.scenario import Scenario, load_scenario, with_overrides
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="scenario key, backend.KEY or run.stall_s")  # fmt: skip
+    add_cost_arguments(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -52,6 +54,7 @@ def execute(args: argparse.Namespace) -> int:
     from perjoule.runner import run  # noqa: PLC0415 - after the options have been checked
 
     plan = make_plan(args)
+    cost = CostOptions(args, summary=args.json != "-")
     outputs = [Path(p) for p in (args.html, args.json) if p and p != "-"]
     check_files(outputs)
     _check_folder(Path(args.out))
@@ -59,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
         try:
             run(plan, progress)
         finally:
-            _write_outputs(args, progress.results, progress.paths)
+            _write_outputs(args, progress.results, progress.paths, cost)
     return 0
 
 
@@ -199,7 +202,7 @@ def _check_folder(folder: Path) -> None:
         raise HostError(f"{folder} cannot be written", hint="choose another folder")
 
 
-def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path]) -> None:
+def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path], cost: CostOptions) -> None:
     if not results:
         return
     if args.json:
@@ -215,4 +218,4 @@ def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Pat
     if args.json != "-":
         from perjoule.cli.progress import print_summary  # noqa: PLC0415
 
-        print_summary(results, [*paths, *([Path(args.html)] if args.html else [])])
+        print_summary(results, [*paths, *([Path(args.html)] if args.html else [])], cost)

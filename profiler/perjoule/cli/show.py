@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perjoule import store
+from perjoule.cli.cost import CostOptions, add_cost_arguments
 from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="result files")
     parser.add_argument("--html", metavar="OUT", help="write a report for a browser instead")
+    add_cost_arguments(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     from perjoule.cli.progress import print_summary  # noqa: PLC0415
 
+    cost = CostOptions(args, summary=not args.html)
     results = [store.load(Path(file)) for file in args.files]
     if args.html:
         from perjoule.cli.run import check_files  # noqa: PLC0415
@@ -31,5 +34,5 @@ def execute(args: argparse.Namespace) -> int:
         out.write_text(report(results), encoding="utf-8")
         print(f"written: {printable(args.html)}", file=sys.stderr)  # noqa: T201
         return 0
-    print_summary(results, [])
+    print_summary(results, [], cost)
     return 0
