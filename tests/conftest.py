@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from perjoule.clock import MonotonicClock
+
 UNIT = Path(__file__).parent / "unit"
 
 
@@ -18,6 +20,7 @@ def _unit_tests_neither_sleep_nor_reach_out(request: pytest.FixtureRequest, monk
     if UNIT not in request.path.parents:
         return
     monkeypatch.setattr(time, "sleep", _refuse_to_sleep)
+    monkeypatch.setattr(MonotonicClock, "sleep", staticmethod(_refuse_to_sleep))
     monkeypatch.setattr(socket.socket, "connect", _loopback_only(socket.socket.connect))
     monkeypatch.setattr(socket, "getaddrinfo", _no_names(socket.getaddrinfo))
 

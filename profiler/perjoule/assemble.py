@@ -29,7 +29,7 @@ from perjoule.records import (
     flatten_metrics,
 )
 from perjoule.scenario import Scenario, facts, from_facts
-from perjoule.stats.selection import select, stem
+from perjoule.stats.selection import select, stem, stem_of
 from perjoule.stats.summary import summarize
 from perjoule.store.canonical import canonical_id
 
@@ -62,8 +62,7 @@ class RawRun(Record, frozen=True, kw_only=True):
 
 def assemble(raw: RawRun) -> RunResult:
     """Return the complete result of one configuration, with its metrics, energy, checks and id."""
-    refused = {r.meter: r for r in raw.meters_refused}
-    refused.update({r.meter: r for run in raw.runs for r in run.refusals})
+    refused = {r.reason: r for r in (*raw.meters_refused, *(r for run in raw.runs for r in run.refusals))}
     return derive(
         RunResult(
             created_utc=raw.created.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -80,6 +79,7 @@ def assemble(raw: RawRun) -> RunResult:
             processes=tuple(run.record for run in raw.runs),
             samples=tuple(s for run in raw.runs for s in run.samples),
             windows=tuple(w for run in raw.runs for w in run.windows),
+            blocks=tuple(b for run in raw.runs for b in run.blocks),
             memory=tuple(m for run in raw.runs for m in run.memory),
             metrics={},
             energy=_no_energy(),
@@ -125,16 +125,17 @@ def _assess(result: RunResult, samples: Sequence[Sample]) -> Assessment:
     """Assess the energy of the requests that statistics use, so that both speak of the same work."""
     from perjoule.meters.energy import Evidence, assess  # noqa: PLC0415 - with its tables only where needed
 
-    used = {s.window for s in samples}
+    used = {s.window for s in samples} | {stem_of(b.window) for b in result.blocks}
     return assess(
         Evidence(
             host=result.host,
             meters=result.meters,
             windows=tuple(w for w in result.windows if stem(w) in used),
             samples=tuple(samples),
+            blocks=result.blocks,
             model=result.model,
             threads=_threads(result.backend),
-            tdp_w=result.settings.tdp_w,
+            settings=result.settings,
             idle=result.idle,
             meters_refused=result.meters_refused,
         )

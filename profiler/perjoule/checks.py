@@ -116,6 +116,42 @@ def _simulated_sensors(result: RunResult) -> Iterator[Check]:
         )
 
 
+def _only_simulated_readers(result: RunResult) -> Iterator[Check]:
+    domains = [m.domain for m in result.meters if m.only_simulated]
+    if domains:
+        yield Check(
+            code="reader_never_on_hardware",
+            severity="note",
+            message=f"the reader of {domains[0]} has been run against simulated hardware only",
+            hint="compare it with another meter, and tell the authors what you saw",
+            data={"domains": domains},
+        )
+
+
+def _meter_notes(result: RunResult) -> Iterator[Check]:
+    notes = {m.domain: m.note for m in result.meters if m.note}
+    if notes:
+        domain, note = next(iter(notes.items()))
+        yield Check(
+            code="meter_notes",
+            severity="note",
+            message=f"{domain}: {note}",
+            hint="see `note` under meters in the result",
+            data=notes,
+        )
+
+
+def _implausible_energy(result: RunResult) -> Iterator[Check]:
+    for flag in result.energy.flags[:1]:
+        yield Check(
+            code="implausible_energy",
+            severity="warning",
+            message=f"joules do not fit: {flag.message}",
+            hint="check the meters with `perjoule doctor`, then run again",
+            data={f.code: f.message for f in result.energy.flags},
+        )
+
+
 def _modelled_energy(result: RunResult) -> Iterator[Check]:
     headline = result.energy.headline
     if headline is not None and headline.label in {"counter-modelled", "utilisation-modelled", "analytic"}:
@@ -197,5 +233,8 @@ _RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (
     _harness_overhead,
     _no_energy,
     _modelled_energy,
+    _implausible_energy,
+    _only_simulated_readers,
+    _meter_notes,
     _synthetic_weights,
 )

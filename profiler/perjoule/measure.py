@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -11,6 +12,7 @@ from perjoule.child import Child
 from perjoule.errors import EngineError
 from perjoule.records import (
     UNSET,
+    Block,
     MemoryPeak,
     MeterRefusal,
     ProcessRecord,
@@ -22,6 +24,8 @@ from perjoule.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perjoule.meters import MeterSet
     from perjoule.protocols import Clock, Count
 
@@ -41,6 +45,7 @@ class ProcessRun(Record, frozen=True, kw_only=True):
     record: ProcessRecord
     samples: tuple[Sample, ...]
     windows: tuple[Window, ...]
+    blocks: tuple[Block, ...] = ()
     memory: tuple[MemoryPeak, ...]
     engine_version: str
     effective_options: dict[str, Any]
@@ -68,8 +73,12 @@ def measure_process(
     epoch_ns: int,
     stall_s: float,
     tell: Tell,
+    when_loaded: Callable[[], None] | None = None,
 ) -> ProcessRun:
-    """Start a worker, follow its events to the end. Raises ``EngineError`` if it fails."""
+    """Start a worker, follow its events to the end. Raises ``EngineError`` if it fails.
+
+    ``when_loaded`` is called once, while the engine is loaded and waits for its first request.
+    """
     begin_ns = clock.now_ns()
     with Child(job, stall_s=stall_s) as child:
         tell("loading the model", 0.0)
@@ -77,12 +86,20 @@ def measure_process(
         follow = _Follower(job, loaded, meters, clock, epoch_ns)
         total = job.max_warmup_requests + job.requests
         seen = 0
+        if when_loaded is not None:
+            when_loaded()
         while True:
             event = child.receive("running a request" if seen else "running its first request")
             if isinstance(event, messages.Ready):
                 tell("measuring" if event.measured else "warming up", min(0.95, seen / total))
                 follow.ready()
                 child.go()
+            elif isinstance(event, messages.BlockReady):
+                tell("measuring prefill alone", 0.95)
+                follow.ready()
+                child.go()
+            elif isinstance(event, messages.PrefillBlock):
+                follow.block(event)
             elif isinstance(event, messages.FirstToken):
                 follow.first_token()
             elif isinstance(event, messages.Request):
@@ -112,6 +129,7 @@ class _Follower:
         self._meters, self._clock, self._epoch_ns = meters, clock, epoch_ns
         self._samples: list[Sample] = []
         self._windows: list[Window] = []
+        self._blocks: list[Block] = []
         self._edges: list[_Edge] = []
         self._own_cpu_ns = 0
         self._refusals: dict[str, MeterRefusal] = {}
@@ -125,8 +143,7 @@ class _Follower:
     def request(self, event: messages.Request) -> None:
         self._edges.append(_Edge(self._meters, self._clock))
         start, first, end = self._edges
-        for edge in self._edges:
-            self._refusals.update({r.meter: r for r in edge.refusals})
+        self._note_refusals()
         seen = event.observed
         stem = f"{self._job.process}.{event.index}"
         if event.measured:
@@ -151,6 +168,24 @@ class _Follower:
         reason = _rejection(windows, start.cpu_times.cores)
         self._windows += [_marked(w, reason) for w in windows]
 
+    def block(self, event: messages.PrefillBlock) -> None:
+        self._edges.append(_Edge(self._meters, self._clock))
+        start, end = self._edges
+        self._note_refusals()
+        name = f"{self._job.process}.block/prefill"
+        model = self._job.prepared.model
+        weights, kv = model.streamed_bytes_per_token, model.kv_bytes_per_position
+        known = weights is not None and kv is not None
+        streamed = event.requests * (weights or 0) + (kv or 0) * event.prompt_tokens if known else None
+        window = self._window(name, "prefill", start, end, event.start_ns, event.end_ns, event.cpu_ns, streamed)
+        self._windows.append(_marked(window, _rejection([window], start.cpu_times.cores)))
+        self._blocks.append(Block(
+            process=self._job.process, window=name, requests=event.requests, prompt_tokens=event.prompt_tokens
+        ))  # fmt: skip
+
+    def _note_refusals(self) -> None:
+        self._refusals.update({r.reason: r for edge in self._edges for r in edge.refusals})
+
     def finish(self, event: messages.Finished, begin_ns: int) -> ProcessRun:
         cold = self._samples[0]
         record = ProcessRecord(
@@ -166,6 +201,7 @@ class _Follower:
             record=record,
             samples=tuple(self._samples),
             windows=tuple(self._windows),
+            blocks=tuple(self._blocks),
             memory=(self._loaded.memory, *event.memory),
             engine_version=self._loaded.engine_version,
             effective_options=self._loaded.effective_options,
@@ -238,21 +274,29 @@ class _Follower:
             foreign_cpu_s=max(0.0, busy_s - own_s),
             bytes_streamed=streamed,
             bytes_streamed_missing=UNSET if streamed is not None else "the engine does not say what it streams",
-            readings=_readings(before.counts, after.counts, begin_ns, stop_ns),
+            readings=readings_between(before.counts, after.counts, begin_ns, stop_ns),
         )
 
 
-def _readings(before: dict[str, Count], after: dict[str, Count], begin_ns: int, stop_ns: int) -> tuple[Reading, ...]:
+def readings_between(
+    before: dict[str, Count], after: dict[str, Count], begin_ns: int, stop_ns: int
+) -> tuple[Reading, ...]:
     return tuple(
         Reading(
             domain=domain,
             start_count=_json_int(start.count),
             end_count=_json_int(after[domain].count),
             skew_s=(_middle_ns(after[domain]) - stop_ns - (_middle_ns(start) - begin_ns)) / 1e9,
+            polls=_polls(start, after[domain]),
+            sampling_error_count=math.sqrt(max(0.0, after[domain].variance - start.variance)),
         )
         for domain, start in before.items()
         if domain in after
     )
+
+
+def _polls(start: Count, end: Count) -> int | None:
+    return None if start.polls is None or end.polls is None else end.polls - start.polls
 
 
 def _middle_ns(count: Count) -> int:

@@ -36,6 +36,7 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
     requests: int
     max_warmup_requests: int
     min_span_s: float
+    prefill_block_s: float = 0.0  # a prefill shorter than this is repeated in a block of its own; 0: no block
 
 
 Job = PrepareJob | MeasureJob
@@ -69,6 +70,20 @@ class Ready(Record, frozen=True, kw_only=True, tag_field="event", tag="ready"):
     measured: bool
 
 
+class BlockReady(Record, frozen=True, kw_only=True, tag_field="event", tag="block_ready"):
+    """A block of prefills is about to start; the worker waits for ``GO``."""
+
+
+class PrefillBlock(Record, frozen=True, kw_only=True, tag_field="event", tag="prefill_block"):
+    """Prefills back to back, one output token each: monotonic ns, CPU ns of the worker, what was done."""
+
+    start_ns: int
+    end_ns: int
+    cpu_ns: int
+    requests: int
+    prompt_tokens: int
+
+
 class FirstToken(Record, frozen=True, kw_only=True, tag_field="event", tag="first_token"):
     at_ns: int
 
@@ -98,7 +113,7 @@ class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed")
 
 
 Tell = Callable[[str, float | None], None]
-Event = Progress | PreparedReply | Loaded | Ready | FirstToken | Request | Finished | Failed
+Event = Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | FirstToken | Request | Finished | Failed
 
 _ENCODER = msgspec.json.Encoder()
 _JOBS: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)

@@ -168,6 +168,13 @@ class Load(Record, frozen=True, kw_only=True):
 
 
 @runtime_checkable
+class NotingMeter(Protocol):
+    """Optional capability of a meter: what it noticed and a reader of the result should know, a line each."""
+
+    def notes(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
 class LogMeter(Protocol):
     """Optional capability of a meter whose readings are joined by wall-clock time after the run (a lab meter's log)."""
 

@@ -250,9 +250,12 @@ class MeterFact(Record, frozen=True, kw_only=True):
 
 
 class MeterRefusal(Record, frozen=True, kw_only=True):
+    """What could not be metered, why, and what would allow it."""
+
     meter: str
     reason: str
     fix: str
+    domain: str | None = None  # the domain that is there but cannot be read; null: the reader as a whole
 
 
 class CpuCache(Record, frozen=True, kw_only=True):
@@ -375,12 +378,23 @@ class EnergyReport(Record, frozen=True, kw_only=True):
 
 
 class IdlePower(Record, frozen=True, kw_only=True):
-    """Power per domain, engine not loaded: ``before`` the first process, ``after`` the last."""
+    """Power per domain at rest: ``before`` the first process, ``after`` the last, ``loaded`` with an engine waiting."""
 
     before: dict[str, Energy] | None
     before_missing: Reason = UNSET
+    loaded: dict[str, Energy] | None
+    loaded_missing: Reason = UNSET
     after: dict[str, Energy] | None
     after_missing: Reason = UNSET
+
+
+class Block(Record, frozen=True, kw_only=True):
+    """Requests of one phase back to back in one window, so that a slow sensor's shortest window is filled."""
+
+    process: int
+    window: str  # the id of its window
+    requests: int
+    prompt_tokens: int
 
 
 class RunSettings(Record, frozen=True, kw_only=True):
@@ -427,6 +441,7 @@ class RunResult(Record, frozen=True, kw_only=True):
     processes: tuple[ProcessRecord, ...]
     samples: tuple[Sample, ...]
     windows: tuple[Window, ...]
+    blocks: tuple[Block, ...] = ()
     memory: tuple[MemoryPeak, ...]
     metrics: dict[str, Quantity | Energy | str | None]
     energy: EnergyReport

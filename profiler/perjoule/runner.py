@@ -13,9 +13,11 @@ from perjoule import assemble, host, messages, store
 from perjoule.child import Child
 from perjoule.clock import MonotonicClock
 from perjoule.errors import EngineError, InputError, InterruptedRunError, PerjouleError, UsageError
+from perjoule.joined import join_logs
 from perjoule.measure import ProcessRun, measure_process
 from perjoule.meters import MeterSet, open_meters
-from perjoule.meters.idle import measure_idle_or_reason
+from perjoule.meters.alive import characterise
+from perjoule.meters.idle import NOT_REACHED, IdleReading, idle_power, measure_idle
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import IdlePower, Record, RunResult, RunSettings
 from perjoule.scenario import Scenario
@@ -104,27 +106,24 @@ class _Runner:
         self._clock = clock
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of runs, not a secret
         self._paths: list[Path] = []
+        self._loaded: IdleReading | None = None
 
     def run(self) -> list[Path]:
         states = [self._prepare(c) for c in self._plan.configurations]
         with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
+            characterise(meters, self._clock)
+            meters.limit_windows(named=self._plan.meters is not None)
             self._epoch_ns = self._clock.now_ns()
             self._created = self._clock.utc_now()
-            before = measure_idle_or_reason(meters, self._clock)
+            before = measure_idle(meters, self._clock)
             try:
                 self._measure_all(states, meters)
             except KeyboardInterrupt:
-                self._save_all(states, meters, IdlePower(
-                    before=before.power, before_missing=before.reason,
-                    after=None, after_missing="interrupted",
-                ))  # fmt: skip
+                self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, NOT_REACHED))
                 saved = ", ".join(str(p) for p in self._paths) or "nothing was finished"
                 raise InterruptedRunError(f"interrupted; saved: {saved}", hint="run the same command again") from None
-            after = measure_idle_or_reason(meters, self._clock)
-            idle = IdlePower(
-                before=before.power, before_missing=before.reason, after=after.power, after_missing=after.reason
-            )
-            self._save_all(states, meters, idle)
+            after = measure_idle(meters, self._clock)
+            self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, after))
         errors = [s.error for s in states if s.error is not None]
         if errors:
             raise errors[0]
@@ -167,6 +166,10 @@ class _Runner:
             overall = min(1.0, (number + share) / max(least, number + 1))
             self._listener.phase(label, f"process {number + 1} of at least {least}: {text}", overall, state.left_s)
 
+        def when_loaded() -> None:
+            if self._loaded is None:
+                self._loaded = measure_idle(meters, self._clock)
+
         begin_ns = self._clock.now_ns()
         try:
             run_ = measure_process(
@@ -176,6 +179,7 @@ class _Runner:
                 epoch_ns=self._epoch_ns,
                 stall_s=self._plan.stall_s,
                 tell=tell,
+                when_loaded=when_loaded,
             )
         except EngineError as error:
             state.error, state.done = error, True
@@ -199,6 +203,7 @@ class _Runner:
             requests=scenario.requests_per_process,
             max_warmup_requests=scenario.max_warmup_requests,
             min_span_s=meters.min_window_s,
+            prefill_block_s=meters.min_window_s,
         )
 
     def _save_all(self, states: list[_Progress], meters: MeterSet, idle: IdlePower) -> None:
@@ -206,6 +211,7 @@ class _Runner:
             if not state.runs:
                 continue
             configuration = state.configuration
+            runs = join_logs(state.runs, meters, self._created)
             raw = assemble.RawRun(
                 created=self._created,
                 reproduce=self._plan.reproduce,
@@ -214,11 +220,11 @@ class _Runner:
                 model=state.prepared.model,
                 backend=configuration.backend,
                 options=configuration.options,
-                host=host.read_host(state.runs[0].libraries),
-                meters=tuple(meters.facts),
+                host=host.read_host(runs[0].libraries),
+                meters=tuple(meters.noted_facts()),
                 meters_refused=tuple(meters.refusals),
                 idle=idle,
-                runs=tuple(state.runs),
+                runs=tuple(runs),
                 meter_cpu_s=meters.cpu_s,
             )
             result = assemble.assemble(raw)

@@ -68,10 +68,13 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
 
 def _windows(result: RunResult, known: set[str]) -> Iterator[str]:
     domains = {m.domain for m in result.meters}
+    blocks = {b.window for b in result.blocks}
+    if not blocks <= {w.id for w in result.windows}:
+        yield "blocks: one has no window"
     for window in result.windows:
         if window.end_s < window.start_s:
             yield f"window {window.id}: ends before it starts"
-        if window.phase in {"prefill", "decode"} and stem(window) not in known:
+        if window.phase in {"prefill", "decode"} and stem(window) not in known and window.id not in blocks:
             yield f"window {window.id}: belongs to no sample"
         if any(reading.domain not in domains for reading in window.readings):
             yield f"window {window.id}: has a reading of a domain that is not among the meters"

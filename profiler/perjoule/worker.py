@@ -114,10 +114,14 @@ class Worker:
         steady = self._warm_up(job, engine, prompts)
         index, span_s = prompts.count, 0.0
         last = index + job.requests
+        longest_prefill_s = 0.0
         while index < last or span_s < job.min_span_s:
             observed = self._request(job, engine, prompts, measured=True)
             span_s += (observed.end_ns - observed.start_ns) / 1e9
+            longest_prefill_s = max(longest_prefill_s, (observed.first_token_ns - observed.start_ns) / 1e9)
             index += 1
+        if longest_prefill_s < job.prefill_block_s:
+            self._prefill_block(job, engine, prompts)
         peaks = [memory.read_peak(job.process, "requests", reset_refused=refused)]
         peaks += self._memory_request(job, engine, prompts)
         self.say(messages.Finished(
@@ -141,8 +145,7 @@ class Worker:
     def _request(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts, *, measured: bool) -> Observed:
         prompt = prompts.next()
         self.say(messages.Ready(index=prompt.index, measured=measured))
-        if self._commands.readline() != messages.GO:
-            raise EngineError("the profiler went away", hint="run again")
+        self._wait_for_go()
         observed = observe_request(
             engine,
             self._clock,
@@ -159,6 +162,26 @@ class Worker:
             observed=observed,
         ))  # fmt: skip
         return observed
+
+    def _prefill_block(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> None:
+        """Repeat prefills, each of a new prompt, until a slow sensor's window is filled."""
+        self.say(messages.BlockReady())
+        self._wait_for_go()
+        start_cpu_ns, start_ns, requests = self._clock.cpu_ns(), self._clock.now_ns(), 0
+        while self._clock.now_ns() - start_ns < job.prefill_block_s * 1e9:
+            observe_request(engine, self._clock, prompts.next().ids, 1)
+            requests += 1
+        self.say(messages.PrefillBlock(
+            start_ns=start_ns,
+            end_ns=self._clock.now_ns(),
+            cpu_ns=self._clock.cpu_ns() - start_cpu_ns,
+            requests=requests,
+            prompt_tokens=requests * job.prompt_tokens,
+        ))  # fmt: skip
+
+    def _wait_for_go(self) -> None:
+        if self._commands.readline() != messages.GO:
+            raise EngineError("the profiler went away", hint="run again")
 
     def _memory_request(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> list[MemoryPeak]:
         """Run one request more, outside all windows: its two phases have their own high-water mark."""

@@ -9,7 +9,7 @@ import msgspec
 from perjoule import registry
 from perjoule.clock import MonotonicClock
 from perjoule.meters.guard import GuardedMeter
-from perjoule.protocols import LogMeter
+from perjoule.protocols import LogMeter, NotingMeter
 from perjoule.records import MeterRefusal
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # In order of trust: of two readers of one domain the first is kept.
 DEFAULT_METERS = ("rapl-perf", "rapl-powercap", "hwmon", "nvml", "battery")
+
+PATIENCE_S = 60.0  # the longest window that a sensor nobody asked for may demand
 
 
 class MeterSet:
@@ -70,9 +72,34 @@ class MeterSet:
         self._reading_ns += self._clock.cpu_ns() - begin_ns
         return readings
 
-    def logged_counts(
-        self, utc_s: Sequence[float], loads: Sequence[Load]
-    ) -> list[tuple[Count | MeterRefusal, ...]]:
+    @property
+    def has_logs(self) -> bool:
+        return any(isinstance(guarded.meter, LogMeter) for guarded, _domains in self._open)
+
+    def limit_windows(self, *, named: bool) -> None:
+        """Leave out sensors that would need more patience than asked for, unless the user named them."""
+        for fact in self.facts if not named else ():
+            if fact.min_window_s > PATIENCE_S:
+                self.refuse(
+                    fact.domain,
+                    f"needs windows of {fact.min_window_s:g} s, longer than is measured by default",
+                    "name its meter with --meter to wait that long",
+                )
+
+    def noted_facts(self) -> list[MeterFact]:
+        """Return the facts with what their meters noticed while they ran."""
+        notes = {
+            domain: "; ".join(guarded.meter.notes())
+            for guarded, domains in self._open
+            if isinstance(guarded.meter, NotingMeter)
+            for domain in domains
+        }
+        return [
+            msgspec.structs.replace(fact, note="; ".join(filter(None, (fact.note, notes.get(fact.domain)))) or None)
+            for fact in self.facts
+        ]
+
+    def logged_counts(self, utc_s: Sequence[float], loads: Sequence[Load]) -> list[tuple[Count | MeterRefusal, ...]]:
         """Return, for each instant, what meters that are joined by wall-clock time say of it."""
         rows: list[list[Count | MeterRefusal]] = [[] for _ in utc_s]
         for guarded, _domains in self._open:

@@ -1,69 +1,103 @@
-"""Energy from counters: raw counts at the edges of windows, one exact multiplication at the end."""
+"""Energy from counts: raw integers at the edges of windows, one exact multiplication at the end."""
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from perjoule.meters.model import Part, Range
+from perjoule.meters.amounts import Part, Range
+from perjoule.meters.compose import Composition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perjoule.records import MeterFact, MeterRefusal, Window
+    from perjoule.records import MeterFact, Reading, Window
 
-# Tolerance of a sensor, about 90 %; docs/energy.md gives the sources.
-TOLERANCE = {"rapl-package": 0.05, "rapl-dram": 0.20, "amd-rapl": 0.10, "nvml": 0.08}
-_UNKNOWN_TOLERANCE = 0.20  # a sensor that is not in the table: the widest of those that are
-_COUNTED = ("package", "dram", "gpu")
-_RAPL = "rapl-powercap"
+# Tolerance of a sensor that gives none of its own, about 90 %; docs/energy.md gives the sources.
+TOLERANCE = {
+    "rapl-package": 0.05, "rapl-dram": 0.20, "amd-rapl": 0.10, "nvml": 0.08, "plug": 0.10, "bmc": 0.10, "csv": 0.01,
+}  # fmt: skip
+UNKNOWN_TOLERANCE = 0.20  # a sensor that is not in the table: the widest of those that are
 MAX_DOMAIN_W = 5000.0  # above any package or board sold: a larger jump is a reset counter, not energy
+_WALL_MAX_W = 100_000.0
+_WIDE_SCOPES = frozenset({"wall", "chassis"})
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+TICKS_A_WINDOW = 100  # an edge is at most one tick off: 2 % of a window whose power is half of its highest
 
 
-class CounterSet:
-    """The domains of one host that make up its total. Nothing is counted twice.
-
-    Packages, the memory beside them and GPU boards are summed; parts of a package are inside it; the platform
-    domain (psys) is wired by the vendor as he likes and never enters a total.
-    """
-
-    def __init__(self, meters: Sequence[MeterFact]) -> None:
-        self.counted = [m for m in meters if m.kind == "counter" and _in_total(m)]
-        kinds = dict.fromkeys(_kind(m) for m in self.counted)
-        self.scope = "+".join(kinds)
-        self.grade = "+".join(dict.fromkeys(m.grade for m in self.counted))
-        self.min_window_s = max((m.min_window_s for m in self.counted), default=0.0)
-
-    def covers(self, refused: Sequence[MeterRefusal]) -> bool:
-        """Tell whether these domains are all of a host that computes on its CPU.
-
-        A board alone, memory alone, or one socket of two is a part; a part is never shown as the total.
-        """
-        whole = not any(r.meter == _RAPL for r in refused)
-        return whole and any(_kind(m) == "package" for m in self.counted)
+class CounterSet(Composition):
+    """The metered domains of one host, and their joules over windows."""
 
     def parts(self, windows: Sequence[Window]) -> list[Part] | str:
-        """Return joules per domain over the windows, or why a domain has none."""
+        """Return joules of every domain of the total, or why one of them has none."""
         found = []
-        for meter in _without_mirrors(self.counted, windows):
-            joules = domain_joules(meter, windows)
-            if isinstance(joules, str):
-                return joules
-            seconds = sum(w.duration_s for w in windows)
-            edges = (meter.tick_s or 0.0) / seconds if seconds else 0.0
-            tolerance = TOLERANCE.get(meter.grade, _UNKNOWN_TOLERANCE) + edges
-            found.append(Part(
-                domain=meter.domain,
-                joules=Range(low=joules * max(0.0, 1 - tolerance), value=joules, high=joules * (1 + tolerance)),
-            ))  # fmt: skip
+        for meter in without_mirrors(self.counted, windows):
+            part = domain_part(meter, windows)
+            if isinstance(part, str):
+                return part
+            found.append(part)
         return found
+
+    def every(self, windows: Sequence[Window]) -> list[tuple[MeterFact, Part | str, str]]:
+        """Return each metered domain with its joules or the reason, and why it is not in the total."""
+        kept = without_mirrors(self.counted, windows)
+        mirrored = "shows the counts of another die: they mirror one counter"
+        told = [(m, domain_part(m, windows), "" if m in kept else mirrored) for m in self.counted]
+        return told + [(m, domain_part(m, windows), self.left_out[m.domain]) for m in self.others]
+
+    def too_short(self, windows: Sequence[Window]) -> str:
+        """Return why these windows are too short for the sensors of the total; empty where they are not.
+
+        Windows of one phase add up to the shortest window a sensor needs, where each holds enough of its ticks.
+        """
+        spans = [w.duration_s for w in windows]
+        for meter in self.counted:
+            have, least = sum(spans), TICKS_A_WINDOW * (meter.tick_s or 0.0)
+            if have < meter.min_window_s:
+                return f"{meter.domain} needs a window of {meter.min_window_s:g} s; together these have {have:.2g} s"
+            if min(spans) < least and len(spans) > 1:
+                return f"{meter.domain} needs windows of {least:g} s each; the shortest has {min(spans):.2g} s"
+        return ""
+
+
+def domain_part(meter: MeterFact, windows: Sequence[Window]) -> Part | str:
+    """Return a domain's joules over windows with what is unknown of them, or the reason why there are none.
+
+    Systematic: the sensor's tolerance. Random (95 %): where in a tick the edges fell (uniform, so tick^2 / 12 each),
+    how far reading and stamp lay apart, and for a gauge what happened between its polls.
+    """
+    joules = domain_joules(meter, windows)
+    if isinstance(joules, str):
+        return joules
+    seconds = sum(w.duration_s for w in windows)
+    watts = joules / seconds if seconds else 0.0
+    unit_j = float(Fraction(meter.unit_j or "0"))
+    variance_j2 = 0.0
+    for window in windows:
+        reading = _reading(meter, window)
+        if reading is not None:
+            variance_j2 += 2 * (watts * (meter.tick_s or 0.0)) ** 2 / 12 + (watts * reading.skew_s) ** 2
+            variance_j2 += (reading.sampling_error_count * unit_j) ** 2
+    tolerance = tolerance_of(meter)
+    return Part(
+        domain=meter.domain,
+        joules=Range(low=joules * max(0.0, 1 - tolerance), value=joules, high=joules * (1 + tolerance)),
+        random_j=_Z95 * math.sqrt(variance_j2),
+    )
+
+
+def tolerance_of(meter: MeterFact) -> float:
+    return meter.tolerance if meter.tolerance is not None else TOLERANCE.get(meter.grade, UNKNOWN_TOLERANCE)
 
 
 def domain_joules(meter: MeterFact, windows: Sequence[Window]) -> float | str:
     """Sum a counter over windows, across at most one wrap each; a domain without a reading gives the reason."""
     counts = 0
+    unit = Fraction(meter.unit_j or "0")
+    most_w = _WALL_MAX_W if meter.scope in _WIDE_SCOPES else MAX_DOMAIN_W
     for window in windows:
-        reading = next((r for r in window.readings if r.domain == meter.domain), None)
+        reading = _reading(meter, window)
         if reading is None:
             return f"{meter.domain} could not be read in window {window.id}"
         delta = int(reading.end_count) - int(reading.start_count)
@@ -71,15 +105,15 @@ def domain_joules(meter: MeterFact, windows: Sequence[Window]) -> float | str:
             if meter.wrap_count is None:
                 return f"{meter.domain} went backwards in window {window.id}"
             delta += int(meter.wrap_count)
-        if delta * Fraction(meter.unit_j or "0") > MAX_DOMAIN_W * max(window.duration_s, meter.tick_s or 0.0):
+        if delta < 0 or delta * unit > most_w * max(window.duration_s, meter.tick_s or 0.0):
             return f"{meter.domain} jumped in window {window.id}: the counter was reset"
         counts += delta
     if windows and not counts:
         return f"{meter.domain} did not move: the counter is dead"
-    return float(counts * Fraction(meter.unit_j or "0"))
+    return float(counts * unit)
 
 
-def _without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> list[MeterFact]:
+def without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> list[MeterFact]:
     """Leave out dies of a package that show the same counts as an earlier one: they mirror one counter."""
     seen: set[tuple[object, ...]] = set()
     kept = []
@@ -93,9 +127,5 @@ def _without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> 
     return kept
 
 
-def _kind(meter: MeterFact) -> str:
-    return meter.domain.rpartition(":")[2].split("-")[0]
-
-
-def _in_total(meter: MeterFact) -> bool:
-    return _kind(meter) in _COUNTED
+def _reading(meter: MeterFact, window: Window) -> Reading | None:
+    return next((r for r in window.readings if r.domain == meter.domain), None)

@@ -1,47 +1,50 @@
 """From windows to joules with intervals: sensors where there are any, else the model, else nothing.
 
-The random part of an interval is the spread over fresh processes; the systematic part is what repeats cannot
-reduce: a sensor's tolerance or the ranges of a model's coefficients. Bounds combine both corner by corner.
+The random part of an interval is the spread over fresh processes, or what single readings leave unknown where that
+is more; the systematic part is what repeats cannot reduce: a sensor's tolerance or the ranges of a model's
+coefficients. Bounds combine both corner by corner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from perjoule.meters.counters import CounterSet
-from perjoule.meters.model import HostModel, Part, Range, host_model
+from perjoule.meters.amounts import Part, Range, total
+from perjoule.meters.basis import Basis, choose
+from perjoule.meters.plausible import plausibility
 from perjoule.records import (
     UNSET,
+    Block,
     Check,
-    Convention,
     DomainEnergy,
     Energy,
     EnergyReport,
-    Flag,
     HostFacts,
     IdlePower,
-    Label,
     MeterFact,
     MeterRefusal,
     Metric,
     Missing,
     ModelFacts,
-    Quantity,
     Record,
+    RunSettings,
     Sample,
     Window,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from perjoule.records import WindowPhase
 
 ENERGY_METRICS = (
     "energy_j_per_output_token", "energy_j_per_decode_token", "energy_j_per_prompt_token", "energy_j_per_request",
-    "output_tokens_per_j", "power_w", "idle_power_w", "energy_delay_j_s",
+    "output_tokens_per_j", "power_w", "idle_power_w", "energy_delay_j_s", "energy_net_j_per_output_token",
+    "energy_net_j_per_request",
 )  # fmt: skip
-_INTERVAL = "95 % t over processes, times the systematic range"
+_BOTH: tuple[WindowPhase, ...] = ("prefill", "decode")
 
 
 class Evidence(Record, frozen=True, kw_only=True):
@@ -51,9 +54,10 @@ class Evidence(Record, frozen=True, kw_only=True):
     meters: tuple[MeterFact, ...]
     windows: tuple[Window, ...]
     samples: tuple[Sample, ...]
+    blocks: tuple[Block, ...] = ()
     model: ModelFacts
     threads: int
-    tdp_w: float | None
+    settings: RunSettings
     idle: IdlePower
     meters_refused: tuple[MeterRefusal, ...]
 
@@ -64,176 +68,170 @@ class Assessment(Record, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
 
 
-Price = Callable[[Sequence[Window]], "list[Part] | str"]
-
-
-class _Basis:
-    """How joules are had on this host: from counters or from the model."""
-
-    def __init__(self, price: Price, label: Label, grade: str, scope: str, convention: Convention) -> None:
-        self.price, self.label, self.grade, self.scope, self.convention = price, label, grade, scope, convention
-        self.min_window_s = 0.0
-
-    def energy(self, value: Range, spread: float, unit: str, n: int, statistic: str) -> Energy:
-        """Combine a systematic range with a relative half-width ``spread`` over processes."""
-        return Energy(
-            value=value.value,
-            low=max(0.0, value.low * (1 - spread)),
-            high=value.high * (1 + spread),
-            unit=unit,
-            n=n,
-            statistic=statistic,
-            interval=_INTERVAL,
-            label=self.label,
-            grade=self.grade,
-            scope=self.scope,
-            convention=self.convention,
-            random=(max(0.0, value.value * (1 - spread)), value.value * (1 + spread)),
-            systematic=(value.low, value.high),
-        )
-
-
 def assess(evidence: Evidence) -> Assessment:
     """Return energy report and metrics. Pure: the same evidence gives the same joules."""
     if not evidence.samples:
         return _nothing("no request was measured", evidence)
-    counters = CounterSet(evidence.meters)
-    if counters.covers(evidence.meters_refused):
-        basis = _Basis(counters.parts, "measured", counters.grade, counters.scope, "gross")
-        basis.min_window_s = counters.min_window_s
-        return _Assessor(evidence, basis, None).assess()
-    model = host_model(evidence.host, evidence.model.weights_bytes, evidence.tdp_w)
-    if isinstance(model, str):
-        return _nothing(model, evidence)
-    basis = _Basis(model.parts, "utilisation-modelled", model.grade, model.scope, "fair-share")
-    return _Assessor(evidence, basis, model).assess()
+    basis = choose(
+        evidence.meters, evidence.meters_refused, evidence.host, evidence.model.weights_bytes, evidence.settings
+    )
+    if isinstance(basis, str):
+        return _nothing(basis, evidence)
+    return _Assessor(evidence, basis).assess()
 
 
 class _Assessor:
-    def __init__(self, evidence: Evidence, basis: _Basis, model: HostModel | None) -> None:
-        self._evidence, self._basis, self._model = evidence, basis, model
+    def __init__(self, evidence: Evidence, basis: Basis) -> None:
+        self._evidence, self._basis = evidence, basis
         self._by_process: dict[int, list[Sample]] = {}
         for sample in evidence.samples:
             self._by_process.setdefault(sample.process, []).append(sample)
         self._windows: dict[str, list[Window]] = {}
         for window in evidence.windows:
             self._windows.setdefault(window.id.partition("/")[0], []).append(window)
+        used = {s.window for s in evidence.samples}
+        self._request_windows = [w for w in evidence.windows if w.id.partition("/")[0] in used]
 
     def assess(self) -> Assessment:
-        windows = self._evidence.windows
+        windows, basis = self._request_windows, self._basis
         metrics = self._metrics()
-        parts = self._basis.price(windows)
+        parts = basis.price(windows)
         per_token = metrics["energy_j_per_output_token"]
+        domains = tuple(self._domain(*row) for row in basis.every(windows))
         if isinstance(parts, str) or isinstance(per_token, Missing):
             reason = parts if isinstance(parts, str) else per_token.reason if isinstance(per_token, Missing) else ""
-            return _nothing(reason, self._evidence)
+            return _nothing(reason, self._evidence, domains, metrics)
         spread = _relative_random(per_token)
-        headline = self._energy_of(_total(parts), spread)
-        outside = self._model.outside(windows) if self._model else []
-        floor, ceiling = self._bounds(headline)
-        unbounded = "a sensor needs no bound from a model"
+        headline = self._energy_of(total(parts), spread)
+        floor, ceiling = basis.floor_j(windows, self._macs()), basis.ceiling_j(windows)
         report = EnergyReport(
             headline=headline,
-            domains=tuple(
-                DomainEnergy(domain=p.domain, energy=self._energy_of(p.joules, spread), note=p.note) for p in parts
-            ),
+            domains=domains,
             outside_headline=tuple(
-                DomainEnergy(domain=p.domain, energy=self._energy_of(p.joules, spread), note=p.note) for p in outside
+                DomainEnergy(domain=p.domain, energy=self._energy_of(p, spread), note=p.note)
+                for p in basis.outside(windows)
             ),
             floor_j=floor,
-            floor_j_missing=UNSET if floor is not None else unbounded,
+            floor_j_missing=UNSET if floor is not None else "this scope has no bound below",
             ceiling_j=ceiling,
-            ceiling_j_missing=UNSET if ceiling is not None else unbounded,
-            convention=self._basis.convention,
+            ceiling_j_missing=UNSET if ceiling is not None else "no highest power is known for this scope: give --tdp",
+            convention=basis.convention,
             window_s=sum(w.duration_s for w in windows),
-            flags=_flags(headline, floor, ceiling),
+            flags=plausibility(headline, floor, ceiling, basis, windows, self._evidence.idle),
         )
         return Assessment(report=report, metrics=metrics)
 
-    def _energy_of(self, joules: Range, spread: float) -> Energy:
-        return self._basis.energy(joules, spread, "J", len(self._by_process), "sum over measured requests")
+    def _domain(self, domain: str, part: Part | str, note: str) -> DomainEnergy:
+        if isinstance(part, str):
+            return DomainEnergy(domain=domain, energy=None, energy_missing=part, note=note or None)
+        return DomainEnergy(domain=domain, energy=self._energy_of(part, 0.0, domain), note=note or part.note)
 
-    def _bounds(self, headline: Energy) -> tuple[float | None, float | None]:
-        del headline
-        if self._model is None:
-            return None, None
-        return self._model.floor_j(self._evidence.windows), self._model.ceiling_j(self._evidence.windows)
+    def _energy_of(self, part: Part, spread: float, scope: str | None = None) -> Energy:
+        relative = max(spread, part.random_j / part.joules.value if part.joules.value else 0.0)
+        energy = self._basis.energy(part.joules, relative, "J", len(self._by_process), "sum over measured requests")
+        return energy if scope is None else self._basis.of_domain(energy, scope)
+
+    def _macs(self) -> int:
+        """Return multiply-accumulates: about one per parameter and token."""
+        return self._evidence.model.parameters * sum(s.prompt_tokens + s.output_tokens for s in self._evidence.samples)
 
     def _metrics(self) -> dict[str, Metric]:
-        both: tuple[WindowPhase, ...] = ("prefill", "decode")
-        per_token = self._per("J", both, lambda s: s.output_tokens)
-        metrics: dict[str, Metric] = {
+        per_token = self._per("J", _BOTH, lambda s: s.output_tokens)
+        return {
             "energy_j_per_output_token": per_token,
             "energy_j_per_decode_token": self._per("J", ("decode",), lambda s: s.output_tokens - 1),
-            "energy_j_per_prompt_token": self._per("J", ("prefill",), lambda s: s.prompt_tokens),
-            "energy_j_per_request": self._per("J", both, lambda _: 1),
+            "energy_j_per_prompt_token": self._per_prompt_token(),
+            "energy_j_per_request": self._per("J", _BOTH, lambda _: 1),
             "output_tokens_per_j": _inverse(per_token),
-            "power_w": self._per("W", both, lambda s: s.end_s - s.start_s),
-            "energy_delay_j_s": self._delay(),
-            "idle_power_w": _idle(self._evidence.idle),
+            "power_w": self._per("W", _BOTH, lambda s: s.end_s - s.start_s),
+            "energy_delay_j_s": self._per("J*s", _BOTH, lambda _: 1, delay=True),
+            "idle_power_w": idle_power(self._evidence.idle),
+            "energy_net_j_per_output_token": self._net("J", lambda s: s.output_tokens),
+            "energy_net_j_per_request": self._net("J", lambda _: 1),
         }
-        return metrics
 
-    def _per(self, unit: str, phases: tuple[WindowPhase, ...], amount: Callable[[Sample], float]) -> Metric:
+    def _per(
+        self, unit: str, phases: tuple[WindowPhase, ...], amount: Callable[[Sample], float], *, delay: bool = False
+    ) -> Metric:
         """Return energy of some phases per amount of something: one value a process, then over processes."""
-        values: list[Range] = []
+        values: list[Part] = []
         for samples in self._by_process.values():
-            windows = [w for s in samples for w in self._windows.get(s.window, []) if w.phase in phases]
-            refused = self._too_short(windows, phases)
-            parts = refused or self._basis.price(windows)
-            if isinstance(parts, str):
-                return Missing(reason=parts)
-            total = sum(amount(s) for s in samples)
-            if not total:
+            spent = self._spent(samples, phases)
+            if isinstance(spent, str):
+                return Missing(reason=spent)
+            amounts = sum(amount(s) for s in samples)
+            if not amounts:
                 return Missing(reason="the requests have none of what this divides by")
-            values.append(_total(parts).times(1 / total))
+            latency = fmean(s.end_s - s.start_s for s in samples) if delay else 1.0
+            values.append(spent.times(latency / amounts))
         return self._over(values, unit)
 
-    def _too_short(self, windows: Sequence[Window], phases: tuple[WindowPhase, ...]) -> str:
-        """Requests of a process follow each other, so their windows add up; single phases do not."""
-        need = self._basis.min_window_s
-        spans = [w.duration_s for w in windows]
-        have = sum(spans) if len(phases) > 1 else max(spans, default=0.0)
-        if have >= need:
-            return ""
-        return f"the sensor needs a window of {need:g} s; the longest had {have:.2g} s"
+    def _spent(self, samples: Sequence[Sample], phases: tuple[WindowPhase, ...]) -> Part | str:
+        windows = [w for s in samples for w in self._windows.get(s.window, []) if w.phase in phases]
+        # the phases of a request touch, so together they are one window for a sensor
+        seen = windows if len(phases) == 1 else [_whole(samples, windows)]
+        too_short = self._basis.too_short(seen)
+        parts = too_short or self._basis.price(windows)
+        return parts if isinstance(parts, str) else total(parts)
 
-    def _over(self, values: Sequence[Range], unit: str) -> Metric:
+    def _per_prompt_token(self) -> Metric:
+        """Return prefill energy per prompt token: from blocks of prefills where there are any, else from requests."""
+        blocks = self._evidence.blocks
+        if not blocks:
+            return self._per("J", ("prefill",), lambda s: s.prompt_tokens)
+        by_id = {w.id: w for w in self._evidence.windows}
+        values: list[Part] = []
+        for block in blocks:
+            windows = [by_id[block.window]]
+            parts = self._basis.too_short(windows) or self._basis.price(windows)
+            if isinstance(parts, str):
+                return Missing(reason=parts)
+            values.append(total(parts).times(1 / block.prompt_tokens))
+        return self._over(values, "J")
+
+    def _net(self, unit: str, amount: Callable[[Sample], float]) -> Metric:
+        """Return energy above idle: gross minus idle power (mean of before and after) times the same seconds."""
+        idle = idle_watts(self._evidence.idle)
+        if isinstance(idle, str):
+            return Missing(reason=idle)
+        values: list[Part] = []
+        for samples in self._by_process.values():
+            spent = self._spent(samples, _BOTH)
+            if isinstance(spent, str):
+                return Missing(reason=spent)
+            seconds = sum(s.end_s - s.start_s for s in samples)
+            values.append(spent.minus(idle.times(seconds)).times(1 / sum(amount(s) for s in samples)))
+        if fmean(v.joules.value for v in values) <= 0:
+            return Missing(reason="the machine drew no more than at idle: nothing is left that is net")
+        return self._over(values, unit, net=True)
+
+    def _over(self, values: Sequence[Part], unit: str, *, net: bool = False) -> Metric:
         from perjoule.stats.intervals import half_width  # noqa: PLC0415 - scipy only where intervals are made
 
         mean = Range(
-            low=fmean(v.low for v in values),
-            value=fmean(v.value for v in values),
-            high=fmean(v.high for v in values),
+            low=fmean(v.joules.low for v in values),
+            value=fmean(v.joules.value for v in values),
+            high=fmean(v.joules.high for v in values),
         )
-        half = half_width([v.value for v in values])
+        half = half_width([v.joules.value for v in values])
         if not mean.value:
             return Missing(reason="the engine used no energy that this host's meters resolve")
         if half is None:
             return Missing(reason="one process: no spread to judge by")
-        return self._basis.energy(mean, half / mean.value, unit, len(values), "mean over processes")
-
-    def _delay(self) -> Metric:
-        """Return energy per request times its latency, J*s."""
-        latency = {p: fmean(s.end_s - s.start_s for s in samples) for p, samples in self._by_process.items()}
-        values: list[Range] = []
-        for process, samples in self._by_process.items():
-            windows = [w for s in samples for w in self._windows.get(s.window, [])]
-            parts = self._too_short(windows, ("prefill", "decode")) or self._basis.price(windows)
-            if isinstance(parts, str):
-                return Missing(reason=parts)
-            values.append(_total(parts).times(latency[process] / len(samples)))
-        return self._over(values, "J*s")
+        readings = math.hypot(*(v.random_j for v in values)) / len(values)
+        energy = self._basis.energy(mean, max(half, readings) / mean.value, unit, len(values), "mean over processes")
+        return self._basis.net(energy) if net else energy
 
 
-def _total(parts: Sequence[Part]) -> Range:
-    total = Range(low=0.0, value=0.0, high=0.0)
-    for part in parts:
-        total = total.plus(part.joules)
-    return total
+def _whole(samples: Sequence[Sample], windows: Sequence[Window]) -> Window:
+    """Return one window as long as the requests: they follow each other without a pause that matters."""
+    from msgspec.structs import replace  # noqa: PLC0415
+
+    seconds = sum(s.end_s - s.start_s for s in samples)
+    return replace(windows[0], end_s=windows[0].start_s + seconds)
 
 
-def _relative_random(energy: Energy | Quantity) -> float:
+def _relative_random(energy: Metric) -> float:
     return (energy.random[1] / energy.value - 1) if isinstance(energy, Energy) and energy.value else 0.0
 
 
@@ -260,26 +258,57 @@ def _inverse(energy: Metric) -> Metric:
     )
 
 
-def _idle(idle: IdlePower) -> Metric:
+def idle_power(idle: IdlePower) -> Metric:
+    """Return idle power of the total before the run, W."""
     if not idle.before:
         return Missing(reason=str(idle.before_missing))
-    first = next(iter(idle.before.values()))
-    return first if len(idle.before) == 1 else Missing(reason="more than one domain: see idle.before")
+    domains = list(idle.before.values())
+    if len(domains) == 1:
+        return domains[0]
+    return Energy(
+        value=sum(e.value for e in domains),
+        low=sum(e.low or 0.0 for e in domains),
+        high=sum(e.high or e.value for e in domains),
+        unit="W",
+        n=1,
+        statistic=domains[0].statistic,
+        interval=domains[0].interval,
+        label=domains[0].label,
+        grade="+".join(dict.fromkeys(e.grade for e in domains)),
+        scope="+".join(dict.fromkeys(e.scope for e in domains)),
+        convention="gross",
+        random=_sum_of_pairs([e.random for e in domains]),
+        systematic=_sum_of_pairs([e.systematic for e in domains]),
+    )
 
 
-def _flags(headline: Energy, floor: float | None, ceiling: float | None) -> tuple[Flag, ...]:
-    flags = []
-    if floor is not None and headline.value < floor:
-        flags.append(Flag(code="below_floor", message="less than moving the bytes alone must cost"))
-    if ceiling is not None and headline.value > ceiling:
-        flags.append(Flag(code="above_ceiling", message="more than the machine could draw in that time"))
-    return tuple(flags)
+def idle_watts(idle: IdlePower) -> Part | str:
+    """Return idle power of the total as joules per second, the mean of before and after; or why there is none."""
+    if not idle.before or not idle.after:
+        reason = idle.before_missing if not idle.before else idle.after_missing
+        return f"no idle power to subtract: {reason}"
+    halves = [
+        Part(domain=name, joules=Range(low=e.systematic[0] / 2, value=e.value / 2, high=e.systematic[1] / 2),
+             random_j=(e.random[1] - e.value) / 2)
+        for side in (idle.before, idle.after) for name, e in side.items()
+    ]  # fmt: skip
+    return total(halves)
 
 
-def _nothing(reason: str, evidence: Evidence) -> Assessment:
+def _sum_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return sum(low for low, _ in pairs), sum(high for _, high in pairs)
+
+
+def _nothing(
+    reason: str,
+    evidence: Evidence,
+    domains: tuple[DomainEnergy, ...] = (),
+    metrics: dict[str, Metric] | None = None,
+) -> Assessment:
     report = EnergyReport(
         headline=None,
         headline_missing=reason,
+        domains=domains,
         floor_j=None,
         floor_j_missing=reason,
         ceiling_j=None,
@@ -288,6 +317,6 @@ def _nothing(reason: str, evidence: Evidence) -> Assessment:
         convention_missing=reason,
         window_s=sum(w.duration_s for w in evidence.windows),
     )
-    metrics: dict[str, Metric] = {name: Missing(reason=reason) for name in ENERGY_METRICS}
-    metrics["idle_power_w"] = _idle(evidence.idle)
-    return Assessment(report=report, metrics=metrics)
+    found: dict[str, Metric] = metrics or {name: Missing(reason=reason) for name in ENERGY_METRICS}
+    found["idle_power_w"] = idle_power(evidence.idle)
+    return Assessment(report=report, metrics=found)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import threading
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from perjoule.protocols import Count
@@ -17,6 +16,7 @@ from perjoule.records import MeterRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from fractions import Fraction
 
     from perjoule.protocols import Clock
 

@@ -45,7 +45,11 @@ def select(samples: Sequence[Sample], windows: Iterable[Window], scenario: Scena
 
 def stem(window: Window) -> str:
     """Return the id of the request a window belongs to: ``"3.5"`` of ``"3.5/prefill"``."""
-    return window.id.partition("/")[0]
+    return stem_of(window.id)
+
+
+def stem_of(window_id: str) -> str:
+    return window_id.partition("/")[0]
 
 
 def group_by_process(samples: Iterable[Sample]) -> list[list[Sample]]:
