@@ -22,6 +22,7 @@ COMMANDS = {
     "scenarios": "list and explain loads",
     "backends": "list engines and what is missing for them",
     "schema": "print the JSON Schema of a result",
+    "calibrate": "fit joules to seconds and bytes, for when the sensor is gone",
     "doctor": "what can be measured on this machine, and why not more",
 }
 _BUG = "this is a bug in perjoule: please report it with what --debug prints"
