@@ -137,7 +137,10 @@ def make_raw(**changes: Any) -> RawRun:
         host=make_host(),
         meters=(),
         meters_refused=(),
-        idle=IdlePower(before=None, before_missing=NO_SENSOR, after=None, after_missing=NO_SENSOR),
+        idle=IdlePower(
+            before=None, before_missing=NO_SENSOR, loaded=None, loaded_missing=NO_SENSOR,
+            after=None, after_missing=NO_SENSOR,
+        ),
         runs=tuple(make_process(p) for p in range(5)),
         meter_cpu_s=0.0,
     )

@@ -170,7 +170,7 @@ def _no_energy(result: RunResult) -> Iterator[Check]:
             code="no_energy",
             severity="warning",
             message=f"no joules: {result.energy.headline_missing}",
-            hint="`perjoule doctor` says which sensors this machine has; --tdp W allows an estimate",
+            hint="`perjoule doctor` says which sensors this machine has; --tdp W allows an estimate on bare metal",
         )
 
 

@@ -8,6 +8,7 @@ process boundary before it is stamped.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from perjoule import memory, messages, registry
 from perjoule.clock import MonotonicClock
 from perjoule.errors import EXIT_ENGINE, EngineError, InputError, PerjouleError
 from perjoule.load.prompts import prompt_text
-from perjoule.load.single_stream import Observed, observe_request
+from perjoule.load.single_stream import Observed, observe_prefills, observe_request
 from perjoule.stats.steady import is_steady
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from perjoule.records import MemoryPeak
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_MAX_BLOCK = 2000  # prompts of one block
+_SPARE, _FULL = 1.5, 1.02  # prompts to spare, and a window a little over what the sensor needs
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
 
 
@@ -121,7 +124,7 @@ class Worker:
             longest_prefill_s = max(longest_prefill_s, (observed.first_token_ns - observed.start_ns) / 1e9)
             index += 1
         if longest_prefill_s < job.prefill_block_s:
-            self._prefill_block(job, engine, prompts)
+            self._prefill_block(job, engine, prompts, longest_prefill_s)
         peaks = [memory.read_peak(job.process, "requests", reset_refused=refused)]
         peaks += self._memory_request(job, engine, prompts)
         self.say(messages.Finished(
@@ -163,20 +166,15 @@ class Worker:
         ))  # fmt: skip
         return observed
 
-    def _prefill_block(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> None:
+    def _prefill_block(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts, prefill_s: float) -> None:
         """Repeat prefills, each of a new prompt, until a slow sensor's window is filled."""
+        need = min(_MAX_BLOCK, math.ceil(_SPARE * job.prefill_block_s / max(prefill_s, 1e-4)))
+        ready = [prompts.next().ids for _ in range(need)]
         self.say(messages.BlockReady())
         self._wait_for_go()
-        start_cpu_ns, start_ns, requests = self._clock.cpu_ns(), self._clock.now_ns(), 0
-        while self._clock.now_ns() - start_ns < job.prefill_block_s * 1e9:
-            observe_request(engine, self._clock, prompts.next().ids, 1)
-            requests += 1
+        start_ns, end_ns, cpu_ns, done = observe_prefills(engine, self._clock, ready, _FULL * job.prefill_block_s)
         self.say(messages.PrefillBlock(
-            start_ns=start_ns,
-            end_ns=self._clock.now_ns(),
-            cpu_ns=self._clock.cpu_ns() - start_cpu_ns,
-            requests=requests,
-            prompt_tokens=requests * job.prompt_tokens,
+            start_ns=start_ns, end_ns=end_ns, cpu_ns=cpu_ns, requests=done, prompt_tokens=done * job.prompt_tokens
         ))  # fmt: skip
 
     def _wait_for_go(self) -> None:

@@ -73,6 +73,26 @@ def observe_request(
     )
 
 
+def observe_prefills(
+    engine: Engine, clock: Clock, prompts: Sequence[Sequence[int]], span_s: float
+) -> tuple[int, int, int, int]:
+    """Run prefills back to back, one output token each, until ``span_s`` is over or the prompts are used up.
+
+    Returns monotonic ns at start and end, CPU ns of this process, and how many prompts were run.
+    """
+    done = 0
+    with _no_collection():
+        start_cpu_ns, start_ns = clock.cpu_ns(), clock.now_ns()
+        due_ns = start_ns + int(span_s * 1e9)
+        for ids in prompts:
+            engine.generate(ids, 1, frozenset(), lambda _token_id: None)
+            done += 1
+            if clock.now_ns() >= due_ns:
+                break
+        end_ns, end_cpu_ns = clock.now_ns(), clock.cpu_ns()
+    return start_ns, end_ns, end_cpu_ns - start_cpu_ns, done
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Keep Python's cyclic collector out of a request, as timeit does: its pauses belong to no engine."""

@@ -77,10 +77,15 @@ class Basis:
         return replace(energy, convention="net")
 
     def energy(self, value: Range, spread: float, unit: str, n: int, statistic: str) -> Energy:
-        """Combine a systematic range with a relative half-width ``spread`` of random parts."""
+        """Combine a systematic range with a relative half-width ``spread`` of random parts.
+
+        Bounds multiply corner by corner; a difference that may be nothing (net energy) has them added instead.
+        """
+        factors = value.low > 0 and spread < 1
+        low = value.low * (1 - spread) if factors else value.low - value.value * spread
         return Energy(
             value=value.value,
-            low=max(0.0, min(value.low, value.value) * (1 - spread)),
+            low=max(0.0, low),
             high=value.high * (1 + spread),
             unit=unit,
             n=n,
@@ -113,11 +118,11 @@ class CounterBasis(Basis):
         return self.counters.too_short(windows)
 
     def ceiling_j(self, windows: Sequence[Window]) -> float | None:
-        """Return the TDP the user gave, times 1.6, for every package; other scopes have no known limit."""
+        """Return the TDP the user gave for all packages, times 1.6; other scopes have no known limit."""
         packages = [m for m in self.counters.counted if m.scope == "package"]
         if self._tdp_w is None or len(packages) != len(self.counters.counted):
             return None
-        return TDP_FACTOR * self._tdp_w * len(packages) * sum(w.duration_s for w in windows)
+        return TDP_FACTOR * self._tdp_w * sum(w.duration_s for w in windows)
 
     def of_domain(self, energy: Energy, domain: str) -> Energy:
         facts = {m.domain: m for m in (*self.counters.counted, *self.counters.others)}

@@ -87,10 +87,9 @@ def _left_out(fact: MeterFact, facts: Sequence[MeterFact]) -> str:
         return "the platform domain is wired as each vendor likes; it is in no sum"
     if fact.parent is not None and any(other.domain == fact.parent for other in facts):
         return f"inside {fact.parent}"
-    around = next((f for f in facts if f is not fact and fact.scope in CONTAINS.get(f.scope, frozenset())), None)
-    if around is not None and not _other_package(fact, around):
-        return f"inside {around.domain}"
-    return ""
+    around = (f for f in facts if f is not fact and fact.scope in CONTAINS.get(f.scope, frozenset()))
+    inside = next((f.domain for f in around if not _other_package(fact, f)), None)
+    return f"inside {inside}" if inside else ""
 
 
 def _other_package(fact: MeterFact, around: MeterFact) -> bool:

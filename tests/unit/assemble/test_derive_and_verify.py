@@ -15,6 +15,7 @@ NAMES = {
     "cold_ttft_s", "weights_bytes", "peak_memory_bytes", "peak_gpu_memory_bytes", "cpu_s_per_output_token",
     "energy_j_per_output_token", "energy_j_per_decode_token", "energy_j_per_prompt_token", "energy_j_per_request",
     "output_tokens_per_j", "power_w", "idle_power_w", "output_tokens_per_request", "energy_delay_j_s",
+    "energy_net_j_per_output_token", "energy_net_j_per_request",
 }  # fmt: skip
 
 
