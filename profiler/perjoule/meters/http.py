@@ -101,7 +101,7 @@ def _request(place: SplitResult, headers: Mapping[str, str]) -> bytes:
         "Connection: close",
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
-    if any(c < " " or c > "~" for line in lines for c in line):
+    if " " in path or any(c < " " or c > "~" for line in lines for c in line):
         raise _FetchError("its address has characters that a request cannot hold")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
