@@ -148,13 +148,13 @@ class FakeNvml(ModuleType):
         return self._answer(board, "usage", lambda: round(shown(self._at_ms()) * 1e3))
 
     def nvmlDeviceGetFieldValues(self, board: Board, fields: list[tuple[int, int]]) -> list[Any]:  # noqa: N802
-        """Succeed as a whole; a field that fails says so in its ``nvmlReturn`` and shows 0."""
+        """Succeed as a whole; a field that fails says so in its ``nvmlReturn`` alone, and its value means nothing."""
         self._answer(board, "fields", lambda: None)
         return [self._field(board, *asked) for asked in fields]
 
     def _field(self, board: Board, field_id: int, scope: int) -> Any:
         question, shown = {185: ("average", board.averaged_w), 186: ("instant", board.shown_w)}[field_id]
-        code, value = board.fails.get(question, 0), 0
+        code, value = board.fails.get(question, 0), 123_456
         if scope != 0 or (question == "average" and board.capability <= GA100):
             code = NOT_SUPPORTED
         if not code:
