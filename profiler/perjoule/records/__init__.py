@@ -1,0 +1,56 @@
+"""Frozen records of a run: what was observed, and what was derived from it.
+
+Every numeric field carries its SI unit as the suffix of its name. A value that could not be had is
+``None`` and a sibling field ``<name>_missing`` says why; the sibling is absent otherwise. The constructors
+refuse NaN, infinities, negative physical quantities and a ``None`` without a reason, so a record that
+exists can be written as strict JSON.
+
+The JSON contract of these records is ``results/schema/run-1.schema.json``, generated from this module.
+"""
+
+from __future__ import annotations
+
+from perjoule.records.base import UNSET, Convention, Energy, Label, Metric, Missing, Quantity, Reason, Record
+from perjoule.records.facts import (
+    BackendFacts,
+    CpuCache,
+    CpuFacts,
+    GpuFacts,
+    HostFacts,
+    MeterFact,
+    MeterRefusal,
+    ModelFacts,
+    RunSettings,
+    ScenarioFacts,
+    ToolFacts,
+)
+from perjoule.records.observed import (
+    Block,
+    IdlePower,
+    MemoryPeak,
+    Phase,
+    ProcessRecord,
+    Reading,
+    Sample,
+    Window,
+    WindowPhase,
+)
+from perjoule.records.result import (
+    SCHEMA_VERSION,
+    Check,
+    DomainEnergy,
+    EnergyReport,
+    Flag,
+    Overhead,
+    RunResult,
+    Severity,
+    flatten_metrics,
+)
+
+__all__ = [
+    "SCHEMA_VERSION", "UNSET", "BackendFacts", "Block", "Check", "Convention", "CpuCache", "CpuFacts",
+    "DomainEnergy", "Energy", "EnergyReport", "Flag", "GpuFacts", "HostFacts", "IdlePower", "Label",
+    "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Phase",
+    "ProcessRecord", "Quantity", "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample",
+    "ScenarioFacts", "Severity", "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
+]  # fmt: skip

@@ -1,0 +1,139 @@
+"""Facts that a run rests on: meters, machine, scenario, model, engine, what the user set."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from perjoule.records.base import UNSET, Label, Reason, Record
+
+
+class MeterFact(Record, frozen=True, kw_only=True):
+    """A domain that was metered: what it covers, what one count is worth, and how far it is to be trusted.
+
+    ``tick_s`` is the update period found at probe. ``tolerance`` is the relative half-width (about 90 %) that repeats
+    cannot reduce. ``only_simulated`` marks a reader that its authors have never run against real hardware.
+    """
+
+    domain: str  # unique in a result: package-0, package-0:dram, gpu-1, wall
+    scope: str  # what it covers, a word of perjoule.meters.compose.SCOPES
+    kind: Literal["counter", "gauge", "model"]
+    label: Label
+    grade: str
+    tick_s: float | None
+    tick_s_missing: Reason = UNSET
+    source: str
+    unit_j: str | None = None  # joules per count, as an exact fraction "1/1000000"
+    wrap_count: int | str | None = None  # counts after which the counter starts again; null: it never wraps
+    min_window_s: float = 0.0
+    tolerance: float | None = None  # null: that of its grade
+    parent: str | None = None  # the domain that physically contains this one
+    simulated: bool = False
+    only_simulated: bool = False
+    note: str | None = None  # what a reader of the result should know of this sensor
+
+
+class MeterRefusal(Record, frozen=True, kw_only=True):
+    """What could not be metered, why, and what would allow it."""
+
+    meter: str
+    reason: str
+    fix: str
+    domain: str | None = None  # the domain that is there but cannot be read; null: the reader as a whole
+
+
+class CpuCache(Record, frozen=True, kw_only=True):
+    level: int
+    kind: str
+    size_bytes: int
+
+
+class CpuFacts(Record, frozen=True, kw_only=True):
+    vendor: str
+    family: int | None
+    model: int | None
+    stepping: int | None
+    name: str
+    isa: tuple[str, ...]
+    cores_visible: int
+    threads: int
+    quota_cores: float | None = None  # cgroup CPU limit; null: none
+    governor: str | None
+    governor_missing: Reason = UNSET
+    freq_max_hz: float | None
+    freq_max_hz_missing: Reason = UNSET
+    caches: tuple[CpuCache, ...] = ()
+
+
+class GpuFacts(Record, frozen=True, kw_only=True):
+    name: str
+    memory_bytes: int
+    driver: str
+
+
+class HostFacts(Record, frozen=True, kw_only=True):
+    """Privacy-safe facts of the machine: nothing here names a person, a host, a path or an address."""
+
+    os: str
+    kernel: str
+    cpu: CpuFacts
+    memory_bytes: int
+    gpus: tuple[GpuFacts, ...] = ()
+    virtualization: str | None
+    virtualization_missing: Reason = UNSET
+    container: str | None = None
+    libraries: dict[str, str]
+    machine_id: str
+    simulated: bool = False  # PERJOULE_SYSFS or PERJOULE_PROCFS is not the kernel's own tree
+
+
+class ToolFacts(Record, frozen=True, kw_only=True):
+    name: str
+    version: str
+
+
+class ScenarioFacts(Record, frozen=True, kw_only=True):
+    name: str
+    version: int
+    sha256: str
+    spec: dict[str, Any]
+
+
+class ModelFacts(Record, frozen=True, kw_only=True):
+    ref: str
+    name: str
+    family: str
+    vendor: str
+    country: str
+    license: str
+    architecture: str
+    parameters: int
+    weights: Literal["trained", "synthetic"]
+    source_format: str
+    source_quantization: str
+    file_sha256: str
+    file_bytes: int
+    tokenizer_sha256: str
+    runtime_quantization: str
+    bits_per_weight: float
+    weights_bytes: int
+    streamed_bytes_per_token: int | None
+    streamed_bytes_per_token_missing: Reason = UNSET
+    kv_bytes_per_position: int | None
+    kv_bytes_per_position_missing: Reason = UNSET
+
+
+class BackendFacts(Record, frozen=True, kw_only=True):
+    name: str
+    version: str
+    engine_version: str
+    device: str
+    requested_options: dict[str, Any]
+    effective_options: dict[str, Any]
+
+
+class RunSettings(Record, frozen=True, kw_only=True):
+    """What the user set beside the scenario and the engine; derived numbers depend on it."""
+
+    seed: int
+    tdp_w: float | None = None
+    meters: tuple[str, ...] | None = None
