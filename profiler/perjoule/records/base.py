@@ -6,7 +6,8 @@ import math
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET as UNSET  # noqa: PLC0414 - records and their reasons belong together
+from msgspec import UnsetType
 
 Reason = str | UnsetType
 
