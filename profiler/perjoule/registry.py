@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from perjoule.errors import UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
     from perjoule.protocols import Backend
 
 Group = Literal["perjoule.backends", "perjoule.meters"]
@@ -40,7 +41,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
 def names(group: Group) -> list[str]:
     """Return every known name, built-in first. A third party cannot replace a built-in."""
     found = list(BUILT_IN[group])
-    found += sorted(ep.name for ep in entry_points(group=group) if ep.name not in BUILT_IN[group])
+    found += sorted(ep.name for ep in _entry_points(group) if ep.name not in BUILT_IN[group])
     return found
 
 
@@ -50,13 +51,19 @@ def load(group: Group, name: str) -> Any:
     if target is not None:
         module, _, attribute = target.partition(":")
         return getattr(import_module(module), attribute)
-    for entry in entry_points(group=group):
+    for entry in _entry_points(group):
         if entry.name == name:
             return entry.load()
     known = names(group)
     near = difflib.get_close_matches(name, known, n=3) or known
     kind = group.removeprefix("perjoule.").removesuffix("s")
     raise UsageError(f"unknown {kind} {name!r}", hint=f"known: {', '.join(near)}")
+
+
+def _entry_points(group: Group) -> EntryPoints:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - costs more than the meter layer itself
+
+    return entry_points(group=group)
 
 
 def backend(name: str) -> Backend:

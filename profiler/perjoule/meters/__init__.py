@@ -111,7 +111,7 @@ class MeterSet:
     def refuse(self, domain: str, reason: str, fix: str) -> None:
         """Leave a domain out from here on; a result then carries the reason."""
         self.facts = [fact for fact in self.facts if fact.domain != domain]
-        self.refusals.append(MeterRefusal(meter=domain, reason=f"{domain}: {reason}", fix=fix))
+        self.refusals.append(MeterRefusal(meter=domain, reason=f"{domain}: {reason}", fix=fix, domain=domain))
 
     def found_tick(self, domain: str, tick_s: float, min_window_s: float) -> None:
         """Record the update period that was seen, and the window that follows from it."""

@@ -74,12 +74,15 @@ class Composition:
         if scopes & _WHOLE_HOST:
             return None
         metered = {fact.domain for fact in (*self.counted, *self.others)}
-        lost = [r for r in refused if r.domain is not None and r.domain not in metered and _part_of_host(r.domain)]
+        # memory that no domain shows is left out by name; one of two sockets' memory would hide behind the name
+        lost = [
+            r
+            for r in refused
+            if r.domain is not None and r.domain not in metered and _scope_of(r.domain) in scopes & {"package", "dram"}
+        ]
         if lost:
             return f"{lost[0].domain} cannot be read, and the rest is not the whole: {lost[0].reason}"
-        if "package" not in scopes:
-            return "no sensor covers the processor"
-        return None
+        return None if "package" in scopes else "no sensor covers the processor"
 
 
 def _left_out(fact: MeterFact, facts: Sequence[MeterFact]) -> str:
@@ -97,5 +100,6 @@ def _other_package(fact: MeterFact, around: MeterFact) -> bool:
     return around.scope == "package" and fact.domain.partition(":")[0] != around.domain
 
 
-def _part_of_host(domain: str) -> bool:
-    return domain.startswith("package")
+def _scope_of(domain: str) -> str:
+    """Return the scope that a canonical name tells: ``package-1:dram`` is memory, ``package-1-die-0`` a package."""
+    return domain.rpartition(":")[2].partition("-")[0]

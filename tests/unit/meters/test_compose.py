@@ -59,6 +59,19 @@ def test_one_socket_of_two_or_a_board_alone_is_not_the_host():
     assert Composition([fact("module", "module"), fact("rail", "rail")]).incomplete([refused]) is None
 
 
+@pytest.mark.parametrize(
+    ("lost", "whole"), [("package-1", False), ("package-1:dram", False), ("package-0:core", True), ("psys", True)]
+)
+def test_what_was_lost_decides_whether_the_rest_is_the_host(lost: str, whole: bool):
+    metered = [fact("package-0", "package"), fact("package-0:dram", "dram")]
+    refused = MeterRefusal(meter="m", reason="dead", fix="f", domain=lost)
+    assert (Composition(metered).incomplete([refused]) is None) is whole
+    assert (
+        Composition(metered[:1]).incomplete([MeterRefusal(meter="m", reason="r", fix="f", domain="package-0:dram")])
+        is None
+    )
+
+
 def test_nothing_contains_itself_or_what_contains_it():
     assert all(inner in SCOPES for inners in CONTAINS.values() for inner in inners)
     for a, b in itertools.product(SCOPES, SCOPES):
