@@ -127,7 +127,8 @@ class GaugePoller:
         elif reason is None and silent_s > GAP_PERIODS * self._period_s:
             reason = f"no reading for {silent_s:.1f} s"
         if reason is not None:
-            return MeterRefusal(meter=self._meter, reason=f"{domain}: {reason}", fix="check the sensor, then run again")
+            fix = "check the sensor, then run again"
+            return MeterRefusal(meter=self._meter, reason=f"{domain}: {reason}", fix=fix, domain=domain)
         return Count(
             domain=domain, count=integral.count(now_ns), before_ns=now_ns, after_ns=now_ns,
             polls=integral.polls, variance=integral.variance,
