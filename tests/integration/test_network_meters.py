@@ -234,12 +234,12 @@ def test_an_answer_without_power_is_refused_with_a_fix(kind: Any, answer: bytes,
 
 
 def test_a_real_thread_polls_and_the_guard_closes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plug, "PERIOD_S", 0.03)
+    monkeypatch.setattr(plug, "PERIOD_S", 0.05)
     with fake.FakeDevice(lambda _path, _headers: fake.shelly(100.0, 5.0)) as device:
         with meters.MeterSet([f"shelly:{device.address}?calibrated=1"]) as opened:
             (fact,) = opened.facts
             (start,) = opened.read()
-            device.wait(0.4)
+            device.wait(0.6)
             (end,) = opened.read()
         asked = len(device.paths)
         device.wait(0.2)

@@ -7,6 +7,7 @@ every multiple of it, and then none is taken.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from perjoule.records import Record
@@ -32,6 +33,7 @@ _PEAK_S = 3.0  # neighbours of the best offset that are the same peak, at least
 _STEPS_PER_TICK = 10
 _MIN_STEP_S, _MAX_STEP_S = 0.02, 0.5
 _MIN_BIN_S = 0.5
+_OVERLAP_S = 1e-3  # of neighbours whose edges were rounded
 _MAX_BINS = 7200  # an hour in halves of a second is enough to see an offset
 
 
@@ -77,7 +79,12 @@ def _binned(loads: Sequence[Load], bin_s: float) -> tuple[NDArray[np.float64], N
     """
     import numpy as np  # noqa: PLC0415 - as above
 
-    spans = sorted((load for load in loads if load.end_utc_s > load.start_utc_s), key=lambda load: load.start_utc_s)
+    spans: list[Load] = []
+    for load in sorted(loads, key=lambda load: load.start_utc_s):
+        if load.end_utc_s > max(load.start_utc_s, spans[-1].end_utc_s if spans else -math.inf):
+            if spans and load.start_utc_s < spans[-1].end_utc_s - _OVERLAP_S:
+                continue  # inside what is known already
+            spans.append(load)
     if not spans:
         return np.empty((0, 2)), np.empty(0)
     points = np.array([[load.start_utc_s, load.end_utc_s] for load in spans]).ravel()

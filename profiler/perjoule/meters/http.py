@@ -75,8 +75,9 @@ def _get_once(url: str, deadline_ns: int, clock: Clock, headers: Mapping[str, st
     import http.client  # noqa: PLC0415 - only for meters that are behind a network
 
     place = urlsplit(url)
+    request = _request(place, headers)
     with _connect(place, deadline_ns, clock) as connection:
-        connection.sendall(_request(place, headers))
+        connection.sendall(request)
         response = http.client.HTTPResponse(cast("socket.socket", _Answer(connection, deadline_ns, clock)))
         try:
             response.begin()

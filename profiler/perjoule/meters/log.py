@@ -6,6 +6,7 @@ its faults early, and again when the run is over.
 
 from __future__ import annotations
 
+import bisect
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,8 +89,8 @@ class CsvMeter:
     def counts_at(self, utc_s: Sequence[float], loads: Sequence[Load]) -> list[list[Count | MeterRefusal]]:
         """Return the log's integral in microjoules up to each instant; ``before_ns`` is the instant in UTC.
 
-        An instant that the log does not cover is a refusal. So are the two instants next to a hole and those in it:
-        no window that ends or begins there has all its power. A span over more than these gets the hole's variance.
+        Instants come in pairs, the start and the end of each window. Both are refusals where the log does not cover
+        one, or has a hole between them. A span over several windows gets the hole's variance.
         """
         try:
             joined = _Joined(read_log(self._path), loads)
@@ -129,26 +130,28 @@ class _Joined:
         self.offset: Offset = find_offset(self._times_s, self._energy_j, self.period_s, loads)
 
     def refused(self, utc_s: Sequence[float]) -> dict[int, str]:
-        """Return the instants, by index, that cannot be edges of a window, each with the reason."""
-        np = self._np
-        at_s = np.asarray(utc_s, dtype=float) + self.offset.seconds
+        """Return the instants, by index, whose windows the log does not hold whole, each with the reason."""
+        at_s = [at + self.offset.seconds for at in utc_s]
         reasons: dict[int, str] = {}
-        for i in np.flatnonzero(at_s < self._times_s[0]):
-            reasons[int(i)] = f"the log begins {self._times_s[0] - at_s[i]:.1f} s too late"
-        for i in np.flatnonzero(at_s > self._times_s[-1]):
-            reasons[int(i)] = f"the log ends {at_s[i] - self._times_s[-1]:.1f} s too early"
-        order = np.argsort(at_s, kind="stable")
-        ascending = at_s[order]
-        for begin_s, end_s in self._holes:
-            last_before = int(np.searchsorted(ascending, begin_s, side="right")) - 1
-            first_after = int(np.searchsorted(ascending, end_s, side="left"))
-            inside = range(last_before + 1, first_after)
-            spanned = range(max(0, last_before), min(len(order), first_after + 1))
-            is_between = last_before >= 0 and first_after < len(order)
-            place = datetime.fromtimestamp(begin_s, UTC).isoformat(timespec="milliseconds")
-            for k in spanned if is_between else inside:
-                reasons[int(order[k])] = f"the log has a hole of {end_s - begin_s:.1f} s after {place} by its clock"
+        for i in range(0, len(at_s), 2):
+            window = at_s[i : i + 2]
+            why = self._why_not(window[0], window[-1])
+            if why is not None:
+                reasons |= dict.fromkeys(range(i, i + len(window)), why)
         return reasons
+
+    def _why_not(self, start_s: float, end_s: float) -> str | None:
+        first_s, last_s = float(self._times_s[0]), float(self._times_s[-1])
+        if start_s < first_s:
+            return f"the log begins {first_s - start_s:.1f} s too late for a window"
+        if end_s > last_s:
+            return f"the log ends {end_s - last_s:.1f} s too early for a window"
+        next_hole = bisect.bisect_right(self._holes, start_s, key=lambda hole: hole[1])
+        if next_hole == len(self._holes) or self._holes[next_hole][0] >= end_s:
+            return None
+        begin_s, over_s = self._holes[next_hole]
+        place = datetime.fromtimestamp(begin_s, UTC).isoformat(timespec="milliseconds")
+        return f"the log has a hole of {over_s - begin_s:.1f} s after {place} by its clock"
 
     def count(self, domain: str, utc_s: float) -> Count:
         np = self._np
