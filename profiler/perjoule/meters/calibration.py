@@ -158,7 +158,8 @@ class _Stored(Record, frozen=True, kw_only=True):
 def load_calibration(host: HostFacts) -> Calibration | None:
     """Return what was fitted on this very machine; None where nothing was, or the machine has no id of its own.
 
-    Raises ``InputError`` for a file that is damaged, newer than this perjoule, or of another machine.
+    Raises ``InputError`` for a file that is damaged, newer than this perjoule, or of another machine, ``HostError`` for
+    one that cannot be read.
     """
     digest = machine_digest(host)
     if digest is None:
