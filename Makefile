@@ -76,11 +76,20 @@ format: $(STAMP) ## let ruff fix what it can
 
 bench: ## the speed tables that can be made
 	@echo "make bench-engines   our engine against llama.cpp, interleaved: about 30 minutes with nothing else running"
+	@echo "make bench-meters    import time of the meter layer, and time to read a two-socket tree: some seconds"
+	@echo "make bench-harness   CPU time of parent and worker beside a bare sleep loop: 3 minutes with nothing else running"
 
 bench-engines: $(REF_STAMP) llamacpp ## our engine against llama.cpp on the same files
 	@for model in $(SMOLLM2) $(QWEN); do \
 	  file=$$($(BIN)/perjoule models pull $$model) && $(BIN)/python benchmarks/engines_vs_llamacpp.py "$$file" \
 	    --ours-python $(BIN)/python --theirs-python $(REF)/python || exit 1; done
+
+.PHONY: bench-meters bench-harness
+bench-meters: $(STAMP) ## what importing and reading meters costs
+	$(BIN)/python benchmarks/meters.py
+
+bench-harness: $(STAMP) ## what the harness costs beside a bare sleep loop
+	$(BIN)/python benchmarks/harness_overhead.py
 
 clean: ## remove environments, builds and caches of this folder (not results, not the model cache)
 	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

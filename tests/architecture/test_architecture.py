@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LAYERS = [
     {"records", "protocols", "errors", "clock"},
     {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory"},
-    {"checks", "assemble", "messages", "child", "measure", "worker", "runner", "verify"},
+    {"checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "examine", "verify"},
     {"render"},
     {"cli", "__main__"},
 ]
