@@ -106,7 +106,8 @@ def _no_requests(result: RunResult) -> Iterator[Check]:
 
 def _simulated_sensors(result: RunResult) -> Iterator[Check]:
     domains = [m.domain for m in result.meters if m.simulated]
-    if domains or result.host.simulated:
+    calibration = result.settings.calibration
+    if domains or result.host.simulated or (calibration is not None and calibration.simulated):
         yield Check(
             code="simulated_sensors",
             severity="invalid",

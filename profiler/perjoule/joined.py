@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
     from perjoule.records import Window
 
 
-def join_logs(runs: Sequence[ProcessRun], meters: MeterSet, started: datetime) -> list[ProcessRun]:
+def join_logs(
+    runs: Sequence[ProcessRun], meters: MeterSet, started: datetime, busy: Sequence[tuple[float, float]]
+) -> list[ProcessRun]:
     """Return the runs with the readings of logged meters added to each window; ``started`` is second 0 of the run.
 
-    Where a log has nothing for a window, the window gets no reading of that domain and the reason is kept.
+    ``busy`` holds, for instants in order, seconds of the run and busy CPU seconds of the whole machine so far: a log's
+    clock is set by it, so it should cover times of load and of rest. Where a log has nothing for a window, the window
+    gets no reading of that domain and the reason is kept.
     """
     if not meters.has_logs:
         return list(runs)
     zero_s = started.timestamp()
     windows = [w for run in runs for w in run.windows]
     loads = [
-        Load(start_utc_s=zero_s + w.start_s, end_utc_s=zero_s + w.end_s, busy=(w.cpu_s or 0.0) / w.duration_s)
-        for w in sorted(windows, key=lambda w: w.start_s)
-        if w.duration_s > 0
+        Load(start_utc_s=zero_s + begin, end_utc_s=zero_s + end, busy=max(0.0, spent_end - spent) / (end - begin))
+        for (begin, spent), (end, spent_end) in pairwise(sorted(busy))
+        if end > begin
     ]
     instants = [zero_s + at for w in windows for at in (w.start_s, w.end_s)]
     rows = iter(meters.logged_counts(instants, loads))

@@ -51,6 +51,7 @@ class ProcessRun(Record, frozen=True, kw_only=True):
     effective_options: dict[str, Any]
     libraries: dict[str, str]
     harness_cpu_s: float
+    busy: tuple[tuple[float, float], ...] = ()  # at each edge: seconds of the run, busy CPU seconds of the machine
     refusals: tuple[MeterRefusal, ...] = ()
 
 
@@ -63,6 +64,7 @@ class _Edge:
         self.refusals = [r for r in readings if isinstance(r, MeterRefusal)]
         self.cpu_times = host.read_cpu_times()
         self.own_cpu_ns = clock.cpu_ns()
+        self.at_ns = clock.now_ns()
 
 
 def measure_process(
@@ -132,6 +134,7 @@ class _Follower:
         self._blocks: list[Block] = []
         self._edges: list[_Edge] = []
         self._own_cpu_ns = 0
+        self._busy: list[tuple[float, float]] = []
         self._refusals: dict[str, MeterRefusal] = {}
 
     def ready(self) -> None:
@@ -143,7 +146,7 @@ class _Follower:
     def request(self, event: messages.Request) -> None:
         self._edges.append(_Edge(self._meters, self._clock))
         start, first, end = self._edges
-        self._note_refusals()
+        self._note_edges()
         seen = event.observed
         stem = f"{self._job.process}.{event.index}"
         if event.measured:
@@ -171,7 +174,7 @@ class _Follower:
     def block(self, event: messages.PrefillBlock) -> None:
         self._edges.append(_Edge(self._meters, self._clock))
         start, end = self._edges
-        self._note_refusals()
+        self._note_edges()
         name = f"{self._job.process}.block/prefill"
         model = self._job.prepared.model
         weights, kv = model.streamed_bytes_per_token, model.kv_bytes_per_position
@@ -183,7 +186,9 @@ class _Follower:
             process=self._job.process, window=name, requests=event.requests, prompt_tokens=event.prompt_tokens
         ))  # fmt: skip
 
-    def _note_refusals(self) -> None:
+    def _note_edges(self) -> None:
+        """Keep what was refused at the edges, and how busy the machine was."""
+        self._busy += [(self._seconds(edge.at_ns), edge.cpu_times.busy_s) for edge in self._edges]
         self._refusals.update({r.reason: r for edge in self._edges for r in edge.refusals})
 
     def finish(self, event: messages.Finished, begin_ns: int) -> ProcessRun:
@@ -207,6 +212,7 @@ class _Follower:
             effective_options=self._loaded.effective_options,
             libraries=self._loaded.libraries,
             harness_cpu_s=self._own_cpu_ns / 1e9,
+            busy=tuple(self._busy),
             refusals=tuple(self._refusals.values()),
         )
 

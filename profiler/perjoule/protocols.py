@@ -179,4 +179,7 @@ class LogMeter(Protocol):
     """Optional capability of a meter whose readings are joined by wall-clock time after the run (a lab meter's log)."""
 
     def counts_at(self, utc_s: Sequence[float], loads: Sequence[Load]) -> Sequence[Sequence[Count | MeterRefusal]]:
-        """Return, for each instant, the integral of every domain up to it; ``loads`` serve to find a clock offset."""
+        """Return, for each instant, the integral of every domain up to it; ``loads`` serve to find a clock offset.
+
+        Instants come in pairs, start and end of a window: a hole in the log refuses the windows it lies in.
+        """

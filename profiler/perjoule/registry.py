@@ -55,9 +55,10 @@ def load(group: Group, name: str) -> Any:
         if entry.name == name:
             return entry.load()
     known = names(group)
-    near = difflib.get_close_matches(name, known, n=3) or known
+    near = difflib.get_close_matches(name, known, n=3)
     kind = group.removeprefix("perjoule.").removesuffix("s")
-    raise UsageError(f"unknown {kind} {name!r}", hint=f"known: {', '.join(near)}")
+    others = [other for other in known if other not in near]
+    raise UsageError(f"unknown {kind} {name!r}", hint=f"known: {', '.join(near + others)}")
 
 
 def _entry_points(group: Group) -> EntryPoints:

@@ -17,6 +17,7 @@ from perjoule.joined import join_logs
 from perjoule.measure import ProcessRun, measure_process
 from perjoule.meters import MeterSet, open_meters
 from perjoule.meters.alive import characterise
+from perjoule.meters.calibration import load_calibration
 from perjoule.meters.idle import NOT_REACHED, IdleReading, idle_power, measure_idle
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import IdlePower, Record, RunResult, RunSettings
@@ -107,14 +108,17 @@ class _Runner:
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of runs, not a secret
         self._paths: list[Path] = []
         self._loaded: IdleReading | None = None
+        self._busy: list[tuple[float, float]] = []  # seconds of the run, CPU seconds of the whole machine so far
 
     def run(self) -> list[Path]:
+        self._calibration = load_calibration(host.read_host({}))
         states = [self._prepare(c) for c in self._plan.configurations]
         with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
             characterise(meters, self._clock)
             meters.limit_windows(named=self._plan.meters is not None)
             self._epoch_ns = self._clock.now_ns()
             self._created = self._clock.utc_now()
+            self._note_busy()
             before = measure_idle(meters, self._clock)
             try:
                 self._measure_all(states, meters)
@@ -122,12 +126,24 @@ class _Runner:
                 self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, NOT_REACHED))
                 saved = ", ".join(str(p) for p in self._paths) or "nothing was finished"
                 raise InterruptedRunError(f"interrupted; saved: {saved}", hint="run the same command again") from None
+            self._note_busy()
             after = measure_idle(meters, self._clock)
+            self._note_busy()
             self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, after))
         errors = [s.error for s in states if s.error is not None]
         if errors:
             raise errors[0]
         return self._paths
+
+    def _settings(self) -> RunSettings:
+        meters = self._plan.meters
+        return RunSettings(
+            seed=self._plan.seed,
+            tdp_w=self._plan.tdp_w,
+            # without their arguments: files, programs and addresses are this machine's
+            meters=None if meters is None else tuple(name.partition(":")[0] for name in meters),
+            calibration=self._calibration,
+        )
 
     def _prepare(self, configuration: Configuration) -> _Progress:
         scenario, options = configuration.scenario, configuration.options
@@ -185,9 +201,13 @@ class _Runner:
             state.error, state.done = error, True
             self._listener.note(f"{label}: {error.message}")
             return
+        self._busy += run_.busy
         state.runs.append(run_)
         state.measuring_s += (self._clock.now_ns() - begin_ns) / 1e9
         state.decide()
+
+    def _note_busy(self) -> None:
+        self._busy.append(((self._clock.now_ns() - self._epoch_ns) / 1e9, host.read_cpu_times().busy_s))
 
     def _job(self, state: _Progress, number: int, meters: MeterSet) -> messages.MeasureJob:
         configuration, scenario = state.configuration, state.configuration.scenario
@@ -211,11 +231,11 @@ class _Runner:
             if not state.runs:
                 continue
             configuration = state.configuration
-            runs = join_logs(state.runs, meters, self._created)
+            runs = join_logs(state.runs, meters, self._created, self._busy)
             raw = assemble.RawRun(
                 created=self._created,
                 reproduce=self._plan.reproduce,
-                settings=RunSettings(seed=self._plan.seed, tdp_w=self._plan.tdp_w, meters=self._plan.meters),
+                settings=self._settings(),
                 scenario=configuration.scenario,
                 model=state.prepared.model,
                 backend=configuration.backend,

@@ -13,8 +13,7 @@ from perjoule.errors import HostError, InputError, UsageError
 from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
-    from perjoule.meters.calibration import Calibration
-    from perjoule.records import RunResult
+    from perjoule.records import Calibration, RunResult
 
 MODELS = ("smollm2-135m-instruct:q4_1", "qwen2.5-coder-0.5b-instruct:q4_k_m")
 # One load that mostly streams weights, token by token, and one that mostly computes on what it has streamed.

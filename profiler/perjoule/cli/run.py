@@ -88,8 +88,7 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         extra=backend_set,
     )
     for name in args.meter or ():
-        if not name.startswith(("csv:", "command:")):
-            registry.load("perjoule.meters", name)
+        registry.load("perjoule.meters", name.partition(":")[0])
     configurations = tuple(
         Configuration(backend=backend, model_ref=model, options=options, scenario=scenario)
         for backend in args.backend or ["onnxruntime"]
@@ -114,7 +113,7 @@ def reproduce(args: argparse.Namespace, scenario: Scenario) -> str:
     words = ["perjoule", "run", scenario.name]
     for option in ("model", "backend", "meter"):
         for value in getattr(args, option) or ():
-            words += [f"--{option}", _scrubbed(value)]
+            words += [f"--{option}", without_argument(value) if option == "meter" else _scrubbed(value)]
     words += ["--device", args.device, "--quant", args.quant, "--seed", str(args.seed)]
     for option in ("threads", "rigor", "time_budget", "tdp"):
         value = getattr(args, option)
@@ -126,13 +125,16 @@ def reproduce(args: argparse.Namespace, scenario: Scenario) -> str:
     return shlex.join(words)
 
 
+def without_argument(meter: str) -> str:
+    """Return a meter's name without its argument, which is a file, a program or an address of this machine's."""
+    name, colon, _ = meter.partition(":")
+    return f"{name}:..." if colon else name
+
+
 def _scrubbed(value: str) -> str:
     """Return an option's value without the folders of this machine: names of models on a hub stay whole."""
     if value.startswith("hf:"):
         return value
-    scheme, colon, rest = value.partition(":")
-    if colon and scheme in {"csv", "command"}:
-        return f"{scheme}:..." if scheme == "command" else f"csv:{Path(rest).name}"
     return Path(value).name if os.sep in value else value
 
 

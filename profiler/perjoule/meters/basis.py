@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from perjoule.meters.calibration import CalibratedModel
 from perjoule.meters.counters import CounterSet, tolerance_of
 from perjoule.meters.model import host_model
 from perjoule.records import Energy
@@ -33,8 +34,8 @@ class PowerModel(Protocol):
     def convention(self) -> Convention: ...
     def parts(self, windows: Sequence[Window]) -> list[Part] | str: ...
     def outside(self, windows: Sequence[Window]) -> list[Part]: ...
-    def floor_j(self, windows: Sequence[Window], macs: int = 0) -> float: ...
-    def ceiling_j(self, windows: Sequence[Window]) -> float: ...
+    def floor_j(self, windows: Sequence[Window], macs: int = 0) -> float | None: ...
+    def ceiling_j(self, windows: Sequence[Window]) -> float | None: ...
 
 
 class Basis:
@@ -167,5 +168,7 @@ def choose(
     counters = CounterSet(meters)
     if counters.counted and counters.incomplete(refused) is None:
         return CounterBasis(counters, settings.tdp_w)
+    if settings.calibration is not None:
+        return ModelBasis(CalibratedModel(settings.calibration))
     model = host_model(host, weights_bytes, settings.tdp_w)
     return model if isinstance(model, str) else ModelBasis(model)

@@ -19,16 +19,13 @@ import msgspec
 
 from perjoule.errors import HostError, InputError
 from perjoule.meters.amounts import Part, Range
-from perjoule.records import Record
+from perjoule.records import Calibration, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perjoule.records import Convention, HostFacts, Label, Window
 
-LEAST_CONFIGURATIONS, LEAST_MODELS = 3, 2
-LEAST_ERROR = 0.18  # the largest leave-one-model-out error on 18 models of a public data set; docs/calibrate.md
-MOST_ERROR = 0.5  # a fit that misses by more explains nothing
 MARGIN = 1.5  # how far outside the fitted range the fit is still used, with a wider interval
 # History of the file: 1 first release.
 SCHEMA_VERSION = 1
@@ -36,53 +33,6 @@ SCHEMA_VERSION = 1
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_BYTES = 64 * 1024
-
-
-class Calibration(Record, frozen=True, kw_only=True):
-    """The fit. ``low`` and ``high`` span what the fitted processes did; errors are relative, one model left out.
-
-    ``tolerance_share`` is the half-width of the sensor it was fitted against. Nothing here names a machine. Raises
-    ``ValueError`` for numbers that no fit gives.
-    """
-
-    p0_w: float
-    e_j_per_byte: float
-    error_mean_share: float
-    error_max_share: float
-    tolerance_share: float
-    low_bytes_per_s: float
-    high_bytes_per_s: float
-    low_cores: float  # kept busy by the engine
-    high_cores: float
-    scope: str
-    grade: str
-    points: int
-    configurations: int
-    models: int
-    simulated: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.p0_w > 0 and self.e_j_per_byte > 0):
-            msg = f"P0 and e must be above 0, got {self.p0_w} W and {self.e_j_per_byte} J/byte"
-            raise ValueError(msg)
-        if not (0 < self.low_bytes_per_s <= self.high_bytes_per_s and 0 < self.low_cores <= self.high_cores):
-            msg = "a range must be above 0 and in order"
-            raise ValueError(msg)
-        if not (0 <= self.error_mean_share <= self.error_max_share <= MOST_ERROR and 0 <= self.tolerance_share < 1):
-            msg = f"errors must be in order and at most {MOST_ERROR}"
-            raise ValueError(msg)
-        if not self.points >= self.configurations >= LEAST_CONFIGURATIONS or self.models < LEAST_MODELS:
-            msg = f"a fit needs {LEAST_CONFIGURATIONS} configurations of {LEAST_MODELS} models"
-            raise ValueError(msg)
-
-    @property
-    def half_width(self) -> float:
-        """Relative half-width inside the fitted range: never narrower than the sensor the fit leans on."""
-        return max(LEAST_ERROR, self.error_max_share, self.tolerance_share)
-
-    def joules(self, seconds: float, streamed_bytes: float) -> float:
-        return self.p0_w * seconds + self.e_j_per_byte * streamed_bytes
 
 
 class CalibratedModel:

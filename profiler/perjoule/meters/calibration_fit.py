@@ -11,9 +11,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from perjoule.errors import InputError
-from perjoule.meters.calibration import LEAST_CONFIGURATIONS, LEAST_MODELS, MOST_ERROR, Calibration
 from perjoule.meters.counters import CounterSet
-from perjoule.records import Record
+from perjoule.records import LEAST_CONFIGURATIONS, LEAST_MODELS, MOST_ERROR, Calibration, Record
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select, stem
 

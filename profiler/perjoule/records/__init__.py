@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from perjoule.records.base import UNSET, Convention, Energy, Label, Metric, Missing, Quantity, Reason, Record
 from perjoule.records.facts import (
+    LEAST_CONFIGURATIONS,
+    LEAST_ERROR,
+    LEAST_MODELS,
+    MOST_ERROR,
     BackendFacts,
+    Calibration,
     CpuCache,
     CpuFacts,
     GpuFacts,
@@ -48,9 +53,10 @@ from perjoule.records.result import (
 )
 
 __all__ = [
-    "SCHEMA_VERSION", "UNSET", "BackendFacts", "Block", "Check", "Convention", "CpuCache", "CpuFacts",
-    "DomainEnergy", "Energy", "EnergyReport", "Flag", "GpuFacts", "HostFacts", "IdlePower", "Label",
-    "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Phase",
-    "ProcessRecord", "Quantity", "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample",
-    "ScenarioFacts", "Severity", "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
+    "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET",
+    "BackendFacts", "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy",
+    "Energy", "EnergyReport", "Flag", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak", "MeterFact",
+    "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Phase", "ProcessRecord", "Quantity",
+    "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample", "ScenarioFacts", "Severity",
+    "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
 ]  # fmt: skip

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import pytest
 from builders import make_host, make_result
 
 from perjoule.meters.counters import CounterSet, domain_joules
-from perjoule.meters.amounts import Range
 from perjoule.meters.model import HostModel, find_row, host_model
 from perjoule.records import Energy, MeterFact, MeterRefusal, Reading, Window
+
+if TYPE_CHECKING:
+    from perjoule.meters.amounts import Range
 
 
 def window(cpu_s: float = 2.0, seconds: float = 1.0, streamed: int = 10**10, **changes: object) -> Window:
@@ -23,8 +27,8 @@ def window(cpu_s: float = 2.0, seconds: float = 1.0, streamed: int = 10**10, **c
 def counter(domain: str, **changes: object) -> MeterFact:
     part = domain.rpartition(":")[2].partition("-")[0]
     made = MeterFact(
-        domain=domain, scope={"psys": "platform"}.get(part, part), kind="counter", label="measured", grade="rapl-package", tick_s=0.001,
-        source="test", unit_j="1/1000000", wrap_count=10**6, min_window_s=1.0,
+        domain=domain, scope={"psys": "platform"}.get(part, part), kind="counter", label="measured",
+        grade="rapl-package", tick_s=0.001, source="test", unit_j="1/1000000", wrap_count=10**6, min_window_s=1.0,
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
