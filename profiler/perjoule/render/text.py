@@ -30,6 +30,11 @@ ROWS = (
     ("  of decode, per token", "energy_j_per_decode_token"),
     ("Power while working", "power_w"),
 )
+# shown where a sensor gives them; a host without one is not told of each
+SENSOR_ROWS = (
+    ("  above idle, per token", "energy_net_j_per_output_token"),
+    ("Power at idle", "idle_power_w"),
+)
 _STYLE = {"note": "dim", "warning": "yellow", "invalid": "bold red"}
 
 
@@ -38,7 +43,7 @@ def summary(results: Sequence[RunResult]) -> RenderableType:
     table.add_column("", no_wrap=True)
     for result in results:
         table.add_column(Text(_heading(result), overflow="fold"), justify="left", overflow="fold")
-    for title, name in ROWS:
+    for title, name in (*ROWS, *SENSOR_ROWS):
         cells = [_cell(result, name) for result in results]
         if any(cell != fmt.DASH for cell in cells):
             table.add_row(title, *(Text(cell) for cell in cells))
@@ -76,7 +81,16 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     per_token = result.metric("energy_j_per_output_token")
     if isinstance(per_token, Energy):
         line += f" = {fmt.energy_short(per_token, 'J/token')}"
-    return [printable(line)]
+    return [printable(line), *_domains(result)]
+
+
+def _domains(result: RunResult) -> list[str]:
+    """Say what the sum is made of and what was read beside it, where there is more than one domain."""
+    parts = [d for d in result.energy.domains if d.energy is not None and d.energy.label == "measured"]
+    if len(parts) < 2:  # noqa: PLR2004 - one domain is the headline itself
+        return []
+    told = [f"{d.domain} {fmt.si(d.energy.value, 'J')}" + (f" ({d.note})" if d.note else "") for d in parts if d.energy]
+    return [printable(f"  {'; '.join(told)}")]
 
 
 def _reasons(results: Sequence[RunResult]) -> list[str]:
