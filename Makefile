@@ -9,13 +9,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 KEY := $(shell { pwd; cat pyproject.toml; } | cksum | cut -d' ' -f1)
 BIN := .venv/bin
 REF := .venv-reference/bin
+ORACLES := .venv-oracles/bin
 STAMP := .venv/.installed-$(KEY)
 REF_STAMP := .venv-reference/.installed-$(KEY)
+ORACLES_STAMP := .venv-oracles/.installed-$(KEY)
 QWEN := qwen2.5-coder-0.5b-instruct:q4_k_m
 SMOLLM2 := smollm2-135m-instruct:q4_1
 GEMMA := gemma-3-270m:q4_k_m
 
-.PHONY: help install demo test test-all test-reference lint format bench bench-engines llamacpp clean
+.PHONY: help install demo test test-all test-reference test-oracles lint format bench bench-engines llamacpp clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,10 +46,11 @@ test: $(STAMP) ## the tests, with one small real checkpoint (98 MB)
 	$(BIN)/perjoule models pull $(SMOLLM2)
 	$(BIN)/python -m pytest -q -m 'not extras and not all_checkpoints'
 
-test-all: $(STAMP) ## all tests, all checkpoints, and the reference engines in an environment of their own
+test-all: $(STAMP) ## all tests, all checkpoints, and the reference engines and readers in environments of their own
 	$(BIN)/perjoule models pull $(SMOLLM2) $(QWEN) $(GEMMA)
 	$(BIN)/python -m pytest -q -m 'not extras'
 	$(MAKE) --no-print-directory test-reference
+	$(MAKE) --no-print-directory test-oracles
 
 test-reference: $(REF_STAMP) llamacpp
 	$(BIN)/perjoule models pull $(SMOLLM2) $(QWEN) $(GEMMA)
@@ -56,6 +59,15 @@ test-reference: $(REF_STAMP) llamacpp
 $(REF_STAMP): pyproject.toml $(STAMP)
 	$(call make_environment,$(REF))
 	$(REF)/python -m pip install -q -e '.[cpu]' --group dev --group reference
+	@touch $@
+
+# Other tools' sensor readers on our made-up sensors; their environment (580 MB) has no engine in it.
+test-oracles: $(ORACLES_STAMP)
+	$(ORACLES)/python -m pytest -q -m extras tests/integration/test_rapl_oracles.py
+
+$(ORACLES_STAMP): pyproject.toml
+	$(call make_environment,$(ORACLES))
+	$(ORACLES)/python -m pip install -q -e . --group oracles
 	@touch $@
 
 # llama.cpp is compiled here, so it is left out, aloud, where there is no compiler; pip keeps the wheel it built.
@@ -92,4 +104,4 @@ bench-harness: $(STAMP) ## what the harness costs beside a bare sleep loop
 	$(BIN)/python benchmarks/harness_overhead.py
 
 clean: ## remove environments, builds and caches of this folder (not results, not the model cache)
-	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-reference .venv-oracles dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
