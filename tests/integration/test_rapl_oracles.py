@@ -265,3 +265,18 @@ def test_a_counter_that_stands_still(tree: PowercapTree, monkeypatch: pytest.Mon
     assert codecarbon.joules() == 0
     assert ours.joules() == "package-0 could not be read in window 0.0/decode"
     assert "frozen" in ours.refused()[0].reason
+
+
+def test_mirrored_dies_read_an_update_apart_count_once(tree: PowercapTree):
+    tree.add(PACKAGE, "package-0-die-0", 1000.0)
+    tree.add(PACKAGE_1, "package-0-die-1", 1000.06)
+    ours = Ours()
+    tree.spend({PACKAGE: 100, PACKAGE_1: 100})
+    assert ours.joules() == near(100)
+
+
+def test_a_window_in_which_a_counter_may_have_wrapped_twice_is_refused(tree: PowercapTree):
+    tree.add(PACKAGE, "package-0")
+    ours = Ours()
+    tree.spend({PACKAGE: WRAP_J + 50})
+    assert "more than once" in str(ours.joules(900.0))

@@ -20,6 +20,8 @@ TOLERANCE = {
 }  # fmt: skip
 UNKNOWN_TOLERANCE = 0.20  # a sensor that is not in the table: the widest of those that are
 MAX_DOMAIN_W = 5000.0  # above any package or board sold: a larger jump is a reset counter, not energy
+LIKELY_W = 600.0  # no package draws more for long; a window in which such power would wrap a counter twice is unclear
+_MIRROR_J = 1  # two readings of one counter lie within some updates of it: 1 ms at 600 W is 0.6 J
 _WALL_MAX_W = 100_000.0
 _WIDE_SCOPES = frozenset({"wall", "chassis"})
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -101,6 +103,8 @@ def domain_joules(meter: MeterFact, windows: Sequence[Window]) -> float | str:
         if reading is None:
             return f"{meter.domain} could not be read in window {window.id}"
         delta = int(reading.end_count) - int(reading.start_count)
+        if meter.wrap_count is not None and int(meter.wrap_count) * unit < LIKELY_W * window.duration_s:
+            return f"{meter.domain} may have wrapped more than once in window {window.id}"
         if delta < 0:
             if meter.wrap_count is None:
                 return f"{meter.domain} went backwards in window {window.id}"
@@ -114,17 +118,26 @@ def domain_joules(meter: MeterFact, windows: Sequence[Window]) -> float | str:
 
 
 def without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> list[MeterFact]:
-    """Leave out dies of a package that show the same counts as an earlier one: they mirror one counter."""
-    seen: set[tuple[object, ...]] = set()
-    kept = []
+    """Leave out dies of a package that show the counts of an earlier one: they mirror one counter.
+
+    Two files of one counter are read one after the other, so their counts may lie an update or two apart.
+    """
+    kept: list[MeterFact] = []
     for meter in meters:
-        counts = tuple((r.start_count, r.end_count) for w in windows for r in w.readings if r.domain == meter.domain)
-        key = (meter.domain.partition("-die-")[0], *counts)
-        if "-die-" in meter.domain and counts and key in seen:
-            continue
-        seen.add(key)
-        kept.append(meter)
+        package, die, _ = meter.domain.partition("-die-")
+        earlier = [k for k in kept if k.domain.partition("-die-")[0] == package] if die else []
+        if not any(_mirrors(meter, other, windows) for other in earlier):
+            kept.append(meter)
     return kept
+
+
+def _mirrors(meter: MeterFact, other: MeterFact, windows: Sequence[Window]) -> bool:
+    slack = _MIRROR_J / Fraction(meter.unit_j or "1")
+    pairs = [(a, b) for w in windows if (a := _reading(meter, w)) is not None and (b := _reading(other, w)) is not None]
+    return bool(pairs) and all(
+        abs(int(a.start_count) - int(b.start_count)) <= slack and abs(int(a.end_count) - int(b.end_count)) <= slack
+        for a, b in pairs
+    )
 
 
 def _reading(meter: MeterFact, window: Window) -> Reading | None:

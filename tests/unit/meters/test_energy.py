@@ -28,7 +28,7 @@ def counter(domain: str, **changes: object) -> MeterFact:
     part = domain.rpartition(":")[2].partition("-")[0]
     made = MeterFact(
         domain=domain, scope={"psys": "platform"}.get(part, part), kind="counter", label="measured",
-        grade="rapl-package", tick_s=0.001, source="test", unit_j="1/1000000", wrap_count=10**6, min_window_s=1.0,
+        grade="rapl-package", tick_s=0.001, source="test", unit_j="1/1000000", wrap_count=10**9, min_window_s=1.0,
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
@@ -88,7 +88,7 @@ def test_an_unknown_guest_gets_the_widest_row():
 
 
 def test_a_counter_is_integrated_across_its_wrap():
-    reading = Reading(domain="package-0", start_count=999_990, end_count=10)
+    reading = Reading(domain="package-0", start_count=999_999_990, end_count=10)
     assert domain_joules(counter("package-0"), [window(readings=(reading,))]) == pytest.approx(20e-6)
 
 
