@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 LAYERS = [
     {"records", "protocols", "errors", "clock"},
     {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory"},
-    {"checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "examine", "verify"},
+    {
+        "checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "noise", "own_cost",
+        "examine", "verify",
+    },
     {"render"},
     {"cli", "__main__"},
-]
+]  # fmt: skip
 # cli modules and the table of what ships are imported by name, which no syntax tree shows
 BACKENDS_MAY_IMPORT = {"records", "protocols", "errors", "clock", "quality"}
 MAX_LINES = {"perjoule.records": 460}  # declarations alone

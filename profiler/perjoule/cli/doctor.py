@@ -3,103 +3,82 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from perjoule import host, registry
 from perjoule.cli.run import check_files
-from perjoule.clock import MonotonicClock
-from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
-_NOISE_WINDOW_S = 1.0
+    from perjoule.examine import Examination
+
+_PLAIN_COLUMNS = 100  # where the output is no terminal
+_MOST_COLUMNS = 110  # longer lines are hard to read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - is standard output")
+    parser.add_argument("--meter", action="append", metavar="NAME", help="examine this meter; default: every sensor")
+    parser.add_argument("--explain", action="store_true", help="derive what joules without a sensor rest on")
+    parser.add_argument("--quick", action="store_true", help="leave out all that takes time: ticks, idle power, noise")
+    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - is standard output, alone")
 
 
 def execute(args: argparse.Namespace) -> int:
+    from perjoule.clock import MonotonicClock  # noqa: PLC0415 - only here
+    from perjoule.examine import examine  # noqa: PLC0415
+
     to_file = bool(args.json) and args.json != "-"
     if to_file:
         check_files([Path(args.json)])
-    found = examine()
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+    with _teller() as tell:
+        found = examine(args.meter, MonotonicClock(), quick=args.quick, tell=tell)
     if to_file:
-        Path(args.json).write_text(text, encoding="utf-8")
-    if args.json:
-        sys.stdout.write("" if to_file else text)
-        return 0
-    for line in _lines(found):
-        print(printable(line))  # noqa: T201
+        Path(args.json).write_text(_as_json(found), encoding="utf-8")
+    if args.json == "-":
+        sys.stdout.write(_as_json(found))
+    else:
+        _print(found, explained=args.explain)
     return 0
 
 
-def examine() -> dict[str, Any]:
-    """Return what this host can measure, as plain values. Takes about a second (noise is watched)."""
+def _as_json(found: Examination) -> str:
     import msgspec  # noqa: PLC0415 - only here
 
-    from perjoule.meters import open_meters  # noqa: PLC0415
-    from perjoule.meters.model import coefficients, host_model  # noqa: PLC0415
-
-    facts = host.read_host({})
-    model = host_model(facts, 0, None)
-    with open_meters(None) as meters:
-        sensors, refused = list(meters.facts), list(meters.refusals)
-    return {
-        "host": msgspec.to_builtins(facts),
-        "threads_default": host.default_threads(),
-        "sensors": msgspec.to_builtins(sensors),
-        "refused": msgspec.to_builtins(refused),
-        "energy_model": model if isinstance(model, str) else model.grade,
-        "coefficients_source": coefficients().spec_power,
-        "backends": [msgspec.to_builtins(registry.backend(n).info()) for n in registry.names("perjoule.backends")],
-        "noise": _noise(),
-    }
+    return json.dumps(msgspec.to_builtins(found), indent=2, sort_keys=True) + "\n"
 
 
-def _noise() -> dict[str, float]:
-    """Return the share of all cores used by others and stolen during one quiet second of ours."""
-    clock = MonotonicClock()
-    before, own_ns, start_ns = host.read_cpu_times(), clock.cpu_ns(), clock.now_ns()
-    clock.sleep(_NOISE_WINDOW_S)
-    after = host.read_cpu_times()
-    capacity_s = after.cores * (clock.now_ns() - start_ns) / 1e9
-    busy_s = after.busy_s - before.busy_s - (clock.cpu_ns() - own_ns) / 1e9
-    return {
-        "foreign_cpu_share": max(0.0, busy_s) / capacity_s,
-        "steal_share": max(0.0, after.steal_s - before.steal_s) / capacity_s,
-    }
+def _print(found: Examination, *, explained: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only for people
+
+    from perjoule.render.doctor import report  # noqa: PLC0415
+
+    console = Console(color_system=None if "NO_COLOR" in os.environ else "auto", highlight=False)
+    console.width = min(console.width, _MOST_COLUMNS) if sys.stdout.isatty() else _PLAIN_COLUMNS
+    shown = report(found, width=console.width, explained=explained)
+    if console.color_system is not None:
+        console.print(shown)
+        return
+    with console.capture() as plain:
+        console.print(shown)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in plain.get().splitlines())
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    cpu = found["host"]["cpu"]
-    lines = [
-        "Machine",
-        f"  {cpu['name']}: {cpu['vendor']} family {cpu['family']} model {cpu['model']}, {cpu['threads']} threads"
-        f" ({found['threads_default']} used by default)",
-        f"  {found['host']['virtualization'] or 'bare metal'}; machine id {found['host']['machine_id']}",
-        "",
-        "Energy",
-    ]
-    lines += [f"  {s['domain']}: {s['source']}, update period {s['tick_s']} s" for s in found["sensors"]]
-    if not found["sensors"]:
-        lines.append(f"  no sensor; joules are modelled: {found['energy_model']}")
-    for refusal in found["refused"]:
-        lines += [f"  refused {refusal['meter']}: {refusal['reason']}", f"    to allow it: {refusal['fix']}"]
-    lines += ["", "Engines"]
-    for backend in found["backends"]:
-        lines.append(
-            f"  {backend['name']}: {'available' if backend['available'] else 'missing: ' + backend['install']}"
-        )
-    noise = found["noise"]
-    lines += [
-        "",
-        "Noise in one second",
-        f"  other processes {noise['foreign_cpu_share']:.1%} of all cores (limit 2 %), "
-        f"stolen {noise['steal_share']:.1%} (limit 1 %)",
-    ]
-    return lines
+@contextmanager
+def _teller() -> Iterator[Callable[[str], None]]:
+    """Yield what shows the present step on a terminal: one line, drawn once a step, gone in the end."""
+    from rich.console import Console  # noqa: PLC0415 - only for people
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(stderr=True, color_system=None if "NO_COLOR" in os.environ else "auto")
+    if not console.is_terminal:
+        yield lambda _text: None
+        return
+    # no thread that redraws: it would be heard as noise, and counted as the harness's own cost
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
+        yield lambda text: live.update(Text(f"{text} ...", style="dim"), refresh=True)

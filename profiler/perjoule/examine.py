@@ -1,0 +1,258 @@
+"""What `perjoule doctor` finds, as records: sensors and refusals, power at rest, and what measuring costs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+from perjoule import __version__, host, registry
+from perjoule.errors import PerjouleError
+from perjoule.meters import open_meters
+from perjoule.meters.alive import characterise
+from perjoule.meters.basis import choose
+from perjoule.meters.calibration import load_calibration
+from perjoule.meters.counters import CounterSet, tolerance_of
+from perjoule.meters.explain import explain
+from perjoule.meters.idle import WINDOW_S, IdleReading, measure_idle
+from perjoule.meters.model import HostModel, coefficients, host_model
+from perjoule.noise import Noise, listen
+from perjoule.own_cost import HarnessCost, ReadCost, harness_cost, null_read_time, read_time
+from perjoule.protocols import BackendInfo
+from perjoule.records import (
+    UNSET,
+    Calibration,
+    Energy,
+    HostFacts,
+    Label,
+    MeterFact,
+    MeterRefusal,
+    Reason,
+    Record,
+    RunSettings,
+    ToolFacts,
+    Window,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perjoule.meters import MeterSet
+    from perjoule.protocols import Clock
+
+# History of the record: 1 first release.
+SCHEMA_VERSION = 1
+IDLE_PATIENCE_S = 120.0  # a plug's window; a management controller's is left to the run
+_QUICK = "left out by --quick"
+_NS = 1_000_000_000
+
+
+class Sensor(Record, frozen=True, kw_only=True):
+    """A domain that can be read. ``resolution_j`` is one count of a counter, ``resolution_w`` one step of a gauge."""
+
+    fact: MeterFact
+    resolution_j: float | None
+    resolution_j_missing: Reason = UNSET
+    resolution_w: float | None
+    resolution_w_missing: Reason = UNSET
+    tolerance: float
+    not_in_total: str | None  # null: it is part of the total
+
+
+class Answer(Record, frozen=True, kw_only=True):
+    """Whether this machine's joules can be measured, and how a run would have them (label, grade, scope)."""
+
+    measured: Literal["yes", "in part", "no"]
+    why_not: str | None  # null: yes
+    label: Label
+    grade: str | None
+    grade_missing: Reason = UNSET
+    scope: str | None
+    scope_missing: Reason = UNSET
+    to_allow: tuple[str, ...]  # what would let a sensor that is there be read
+
+
+class Examination(Record, frozen=True, kw_only=True):
+    schema: Literal["perjoule.doctor"] = "perjoule.doctor"
+    schema_version: int = SCHEMA_VERSION
+    tool: ToolFacts
+    host: HostFacts
+    threads_default: int
+    meters_named: tuple[str, ...]
+    answer: Answer
+    sensors: tuple[Sensor, ...]
+    refused: tuple[MeterRefusal, ...]
+    idle_power: dict[str, Energy] | None
+    idle_power_missing: Reason = UNSET
+    calibration: Calibration | None
+    calibration_missing: Reason = UNSET
+    model_power: Energy | None  # all default threads busy
+    model_power_missing: Reason = UNSET
+    model_explained: tuple[str, ...]
+    coefficients_source: str
+    noise: Noise | None
+    noise_missing: Reason = UNSET
+    harness: HarnessCost | None
+    harness_missing: Reason = UNSET
+    reading: ReadCost | None
+    reading_missing: Reason = UNSET
+    backends: tuple[BackendInfo, ...]
+
+
+def examine(
+    names: Sequence[str] | None, clock: Clock, *, quick: bool = False, tell: Callable[[str], None] = lambda _text: None
+) -> Examination:
+    """Return what this host can measure with the named meters, or with those of a run.
+
+    About ten seconds, more where a sensor needs a longer window for idle power; ``quick`` leaves out all that takes
+    time. ``tell`` hears what is going on. Raises ``UsageError`` for a meter that is not known.
+    """
+    facts, threads = host.read_host({}), host.default_threads()
+    tell("looking for sensors")
+    with open_meters(names) as meters:
+        if not quick:
+            if any(fact.kind == "counter" for fact in meters.facts):
+                tell("putting load on one core to see the counters move")
+            characterise(meters, clock)
+        meters.limit_windows(named=names is not None)
+        idle, reading = _rest(meters, clock, tell, quick=quick)
+        found, refused = meters.noted_facts(), meters.refusals
+    model, stored = host_model(facts, 0, None), _calibration(facts)
+    timed: dict[str, Any] = {"noise": None, "noise_missing": _QUICK, "harness": None, "harness_missing": _QUICK}
+    if not quick:
+        tell("listening for other processes")
+        timed = _noted("noise", listen(clock))
+        tell("running the null engine for two seconds")
+        timed |= _noted("harness", harness_cost(clock))
+    return Examination(
+        tool=ToolFacts(name="perjoule", version=__version__), host=facts, threads_default=threads,
+        meters_named=tuple(names or ()), answer=_answer(found, refused, facts, stored), sensors=_sensors(found),
+        refused=tuple(refused), idle_power=idle.power, idle_power_missing=idle.reason,
+        **_noted("calibration", stored), **_noted("model_power", _model_power(model, threads)),
+        model_explained=tuple(explain(facts, model, threads)),
+        coefficients_source=coefficients().spec_power, **timed, **_noted("reading", reading), backends=_backends(),
+    )  # fmt: skip
+
+
+def _noted(name: str, found: Record | str) -> dict[str, Any]:
+    """Return a field and its reason: what was found, or why nothing was."""
+    return {name: None, f"{name}_missing": found} if isinstance(found, str) else {name: found}
+
+
+def _calibration(machine: HostFacts) -> Calibration | str:
+    try:
+        return load_calibration(machine) or "`perjoule calibrate` has not been run on this machine"
+    except PerjouleError as error:
+        return f"{error.message}; {error.hint}"  # a run refuses it; here it is one finding among others
+
+
+def _answer(
+    found: Sequence[MeterFact], refused: Sequence[MeterRefusal], machine: HostFacts, stored: Calibration | str
+) -> Answer:
+    read = {fact.domain for fact in found}
+    to_allow = tuple(dict.fromkeys(r.fix for r in refused if r.domain is not None and r.domain not in read))
+    calibration = None if isinstance(stored, str) else stored
+    basis = choose(found, refused, machine, 0, RunSettings(seed=0, calibration=calibration))
+    nothing = basis if isinstance(basis, str) else UNSET
+    why_not, counters = None, CounterSet(found)
+    if isinstance(basis, str) or basis.label != "measured":
+        why_not = _nothing_read(machine, to_allow)
+        if counters.counted:
+            why_not = counters.incomplete(refused) or "what can be read is not the whole machine"
+    return Answer(
+        measured="yes" if why_not is None else "in part" if counters.counted else "no", why_not=why_not,
+        label="none" if isinstance(basis, str) else basis.label, to_allow=to_allow,
+        grade=None if isinstance(basis, str) else basis.grade, grade_missing=nothing,
+        scope=None if isinstance(basis, str) else basis.scope, scope_missing=nothing,
+    )  # fmt: skip
+
+
+def _nothing_read(machine: HostFacts, to_allow: Sequence[str]) -> str:
+    if to_allow:
+        return "it has sensors, and none of them can be read"
+    return "no sensor: a virtual machine is not shown its host's" if machine.virtualization else "no sensor was found"
+
+
+def _sensors(facts: Sequence[MeterFact]) -> tuple[Sensor, ...]:
+    left_out = CounterSet(facts).left_out
+    return tuple(_sensor(fact, left_out.get(fact.domain)) for fact in facts)
+
+
+def _sensor(fact: MeterFact, not_in_total: str | None) -> Sensor:
+    unit_j = float(Fraction(fact.unit_j or "0"))
+    gauge = fact.kind == "gauge"  # its counts are steps of the gauge x ns
+    return Sensor(
+        fact=fact, tolerance=tolerance_of(fact), not_in_total=not_in_total,
+        resolution_j=None if gauge else unit_j,
+        resolution_j_missing="a gauge shows watts" if gauge else UNSET,
+        resolution_w=unit_j * _NS if gauge else None,
+        resolution_w_missing=UNSET if gauge else "a counter counts joules",
+    )  # fmt: skip
+
+
+def _rest(
+    meters: MeterSet, clock: Clock, tell: Callable[[str], None], *, quick: bool
+) -> tuple[IdleReading, ReadCost | str]:
+    """Return power at rest, and what reading the meters costs, or why there is neither."""
+    counters = CounterSet(meters.facts)
+    if not meters.facts or quick:
+        why = _QUICK if quick else "no sensor"
+        return IdleReading(power=None, reason=why), why
+    read_s, reads = read_time(meters.read, clock)
+    watching: float | str = "idle power was not read"
+    needs_s = max(WINDOW_S, counters.min_window_s)
+    if meters.has_logs:
+        idle = IdleReading(power=None, reason="a log is joined after the run: it does not show power now")
+    elif needs_s > IDLE_PATIENCE_S:
+        idle = IdleReading(power=None, reason=f"it takes a window of {needs_s:g} s; a run waits that long")
+    else:
+        tell(f"reading idle power for {needs_s:g} s")
+        cpu_ns, start_ns = clock.cpu_ns(), clock.now_ns()
+        idle = measure_idle(meters, clock)
+        watching = (clock.cpu_ns() - cpu_ns) / max(1, clock.now_ns() - start_ns)
+        idle = idle if idle.power is not None else _why_not(idle, meters)
+    cost = ReadCost(
+        reads=reads, domains=len(meters.facts), read_s=read_s, null_read_s=null_read_time(clock),
+        watching_share=None if isinstance(watching, str) else watching,
+        watching_share_missing=watching if isinstance(watching, str) else UNSET,
+    )  # fmt: skip
+    return idle, cost
+
+
+def _why_not(idle: IdleReading, meters: MeterSet) -> IdleReading:
+    """Add what a sensor says of itself now to the reason why it gave no idle power."""
+    said = [r.reason for r in meters.read() if isinstance(r, MeterRefusal)]
+    return IdleReading(power=None, reason="; ".join((str(idle.reason), *said[:1])))
+
+
+def _model_power(model: HostModel | str, threads: int) -> Energy | str:
+    """Return the watts of a host without a sensor while all default threads are busy and nothing is streamed."""
+    if isinstance(model, str):
+        return model
+    window = Window(
+        id="full", process=0, phase="load", start_s=0.0, end_s=1.0, cpu_s=float(threads), steal_s=0.0,
+        foreign_cpu_s=0.0, bytes_streamed=0,
+    )  # fmt: skip
+    parts = model.parts([window])
+    if isinstance(parts, str):
+        return parts
+    cpu_w = parts[0].joules  # of one second; the other part is memory
+    return Energy(
+        value=cpu_w.value, low=cpu_w.low, high=cpu_w.high, unit="W", n=1, label=model.label, grade=model.grade,
+        statistic=f"{threads} threads busy, nothing streamed", interval="range of the model's coefficients",
+        scope=model.scope.replace("CPU + DRAM", "CPU"), convention=model.convention,
+        random=(cpu_w.value, cpu_w.value), systematic=(cpu_w.low, cpu_w.high),
+    )  # fmt: skip
+
+
+def _backends() -> tuple[BackendInfo, ...]:
+    return tuple(_backend(name) for name in registry.names("perjoule.backends"))
+
+
+def _backend(name: str) -> BackendInfo:
+    try:
+        return registry.backend(name).info()
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; it is shown
+        return BackendInfo(
+            name=name, summary=f"cannot be asked: {type(error).__name__}: {error}", devices=(), formats=(), quants=(),
+            available=False, install="report it to its authors",
+        )  # fmt: skip
