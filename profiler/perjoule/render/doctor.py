@@ -1,4 +1,7 @@
-"""What `perjoule doctor` shows: first whether joules can be measured and what to type, then what stands behind it."""
+"""What `perjoule doctor` shows: what was found, and last whether joules can be measured and what to type.
+
+The answer stands at the end, because that is what a terminal shows of a text that is longer than it.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,15 @@ if TYPE_CHECKING:
 
 ACCENT = "bold cyan"
 _INDENT = 2
+_GOES_ON = 4  # how perjoule.meters.explain indents the rest of a long line
+_INSIDE = "inside "  # how perjoule.meters.compose says that a domain is part of another
 _MODELS = {"counter-modelled": "by what was calibrated here", "utilisation-modelled": "from CPU time"}
 _ANSWERS = {"yes": "YES", "in part": "IN PART", "no": "NO"}
 
 
 def report(found: Examination, *, width: int, explained: bool = False) -> RenderableType:
     """Return the report, laid out for ``width`` columns; ``explained`` adds the derivation of the energy model."""
-    parts: list[RenderableType] = [_machine(found), Text(), *_answer(found)]
+    parts: list[RenderableType] = [_machine(found)]
     sections: list[tuple[str, Iterable[RenderableType]]] = [
         ("Sensors", _sensors(found)),
         ("Refused, and what would allow it", _refusals(found)),
@@ -49,6 +54,7 @@ def report(found: Examination, *, width: int, explained: bool = False) -> Render
             parts += [Text(), Text(title, style=ACCENT), *(Padding(line, (0, 0, 0, _INDENT)) for line in lines)]
     hint = "" if explained or found.answer.label == "measured" else "--explain derives the modelled watts; "
     parts += [Text(), _text(f"{hint}--json - prints all of this and more", "dim")]
+    parts += [Text(), *_answer(found)]
     return Group(*parts)
 
 
@@ -72,7 +78,7 @@ def _machine(found: Examination) -> Text:
     cpu, machine = found.host.cpu, found.host
     ids = "" if cpu.family is None else f" (family {cpu.family}, model {cpu.model})"
     where = f"virtual machine, {machine.virtualization}" if machine.virtualization else "bare metal"
-    used = f"{cpu.threads} threads, {found.threads_default} used by default"
+    used = f"{cpu.threads} threads, {found.threads_default} used"
     return _text(f"{cpu.name}{ids} \u00b7 {where} \u00b7 {used}", "dim")
 
 
@@ -85,7 +91,7 @@ def _answer(found: Examination) -> Iterator[RenderableType]:
     if any(s.fact.simulated for s in found.sensors) or found.host.simulated:
         yield Padding(_text("SIMULATED: the tree is made up; nothing from it can be published", "bold"), (0, 0, 0, 2))
     if answer.measured != "yes" and answer.to_allow:
-        yield Text("To measure, one of", style="bold")
+        yield Text("To measure" if len(answer.to_allow) == 1 else "To measure, one of", style="bold")
         yield Padding(Group(*(_text(fix, ACCENT) for fix in answer.to_allow)), (0, 0, 0, _INDENT))
     yield Text("What to type" if not answer.to_allow or answer.measured == "yes" else "Or as it is", style="bold")
     rows = [(Text(command, style=ACCENT), _text(what)) for command, what in _commands(found)]
@@ -95,7 +101,7 @@ def _answer(found: Examination) -> Iterator[RenderableType]:
 def _said(found: Examination) -> Iterator[str]:
     answer, why_not = found.answer, found.answer.why_not
     if why_not is None:
-        yield f"perjoule run measures {answer.scope}."
+        yield f"perjoule run measures the joules of {answer.scope}."
         return
     yield f"{why_not[0].upper()}{why_not[1:]}."
     if answer.label == "none":
@@ -113,22 +119,22 @@ def _commands(found: Examination) -> Iterator[tuple[str, str]]:
     tdp = " --tdp WATTS" if answer.label == "none" and "--tdp" in str(answer.scope_missing) else ""
     yield printable(f"perjoule run{meters}{tdp}"), "modelled joules" if tdp else what
     if answer.measured != "yes" and found.host.virtualization is None and not meters:
-        yield "perjoule run --meter shelly:http://HOST", "measured joules, with a plug at the wall"
+        yield "perjoule run --meter shelly:http://HOST", "measured, by a plug at the wall"
 
 
 def _sensors(found: Examination) -> Iterator[RenderableType]:
     if not found.sensors:
         yield _text("none")
         return
-    titles = ("domain", "sensor", "update", "resolution", "true to", "needs", "total")
+    titles = ("domain", "sensor", "update", "step", "error", "window", "in total")
     head = [Text(title, style="dim") for title in titles]
     yield _rows([head, *(_sensor(sensor) for sensor in found.sensors)], right=(2, 3, 4, 5))
     for sensor in found.sensors:
-        if sensor.not_in_total:
-            yield _text(f"{sensor.fact.domain} is not in the total: {sensor.not_in_total}", "dim")
-    notes = {s.fact.note: s.fact.domain for s in reversed(found.sensors) if s.fact.note}
-    for note, domain in notes.items():
-        yield _text(f"{domain}: {note}", "dim")
+        note = sensor.fact.note
+        if sensor.not_in_total and not sensor.not_in_total.startswith(_INSIDE):
+            note = sensor.not_in_total
+        if note:
+            yield _text(f"{sensor.fact.domain}: {note}", "dim")
     if any(s.fact.only_simulated for s in found.sensors):
         yield _text("perjoule's readers of these sensors have not met real hardware yet", "dim")
 
@@ -137,18 +143,19 @@ def _sensor(sensor: Sensor) -> tuple[str, ...]:
     fact = sensor.fact
     gauge = sensor.resolution_w
     step = _short(gauge, "W") if gauge is not None else _short(sensor.resolution_j or 0.0, "J")
-    tick = "?" if fact.tick_s is None else _short(fact.tick_s, "s")
+    tick = "?" if fact.tick_s is None else _short(fact.tick_s, "s", digits=2)
     width = f"\u00b1{100 * sensor.tolerance:.2g} %"
     return fact.domain, fact.grade, tick, step, width, _short(fact.min_window_s, "s"), _in_total(sensor)
 
 
 def _in_total(sensor: Sensor) -> str:
-    return "no" if sensor.not_in_total else "yes"
+    why_not = sensor.not_in_total or "yes"
+    return why_not if why_not == "yes" or why_not.startswith(_INSIDE) else "no"
 
 
-def _short(value: float, unit: str) -> str:
+def _short(value: float, unit: str, digits: int = fmt.MEASURED_DIGITS) -> str:
     """Return a number with its prefix and without zeros that say nothing: 1 ms, 15.3 \u00b5J."""
-    number, _, scaled = fmt.si(value, unit).partition(" ")
+    number, _, scaled = fmt.si(value, unit, digits).partition(" ")
     return f"{float(number.replace(',', '')):g} {scaled}"
 
 
@@ -225,7 +232,7 @@ def _reading(cost: ReadCost) -> Iterator[tuple[str, str, str]]:
     what = f"to read once; the null meter {fmt.si(cost.null_read_s, 's')}"
     yield f"{cost.domains} {'domain' if cost.domains == 1 else 'domains'}", fmt.si(cost.read_s, "s"), what
     if cost.watching_share is not None:
-        yield "meters while at rest", _percent(cost.watching_share), "of a core"
+        yield "meters at rest", _percent(cost.watching_share), "of a core"
 
 
 def _engines(found: Examination) -> Iterator[RenderableType]:
@@ -233,8 +240,18 @@ def _engines(found: Examination) -> Iterator[RenderableType]:
 
 
 def _explained(lines: Sequence[str], width: int) -> Iterator[RenderableType]:
-    """Yield the derivation; lines too long for the terminal go on further in."""
+    """Yield the derivation, wrapped anew: a line that goes on is indented by ``_GOES_ON`` more than its beginning."""
+    whole: list[str] = []
     for line in lines:
-        deeper = " " * (len(line) - len(line.lstrip()) + 4)
-        for part in textwrap.wrap(line, max(20, width - _INDENT), subsequent_indent=deeper) or [""]:
+        if whole and _indent(line) >= _indent(whole[-1]) + _GOES_ON:
+            whole[-1] += f" {line.strip()}"
+        else:
+            whole.append(line)
+    for line in whole:
+        deeper = " " * (_indent(line) + _GOES_ON)
+        for part in textwrap.wrap(line, max(20, width - _INDENT), subsequent_indent=deeper, break_on_hyphens=False):
             yield _text(part)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
