@@ -134,17 +134,11 @@ def _assess(result: RunResult, samples: Sequence[Sample]) -> Assessment:
             samples=tuple(samples),
             blocks=result.blocks,
             model=result.model,
-            threads=_threads(result.backend),
             settings=result.settings,
             idle=result.idle,
             meters_refused=result.meters_refused,
         )
     )
-
-
-def _threads(backend: BackendFacts) -> int:
-    threads = backend.effective_options.get("threads", backend.requested_options.get("threads"))
-    return threads if isinstance(threads, int) and threads > 0 else 1
 
 
 def _overhead(result: RunResult) -> Overhead:

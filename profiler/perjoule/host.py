@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _GIB = 1 << 30
+_DRIVER_TIMEOUT_S = 15.0
 # the instruction sets that decide how fast quantized matrices run
 _ISA = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm",
@@ -157,11 +158,12 @@ def _cgroups() -> Iterator[Path]:
 def read_host(libraries: dict[str, str]) -> HostFacts:
     """Read the facts that a result carries."""
     from perjoule.meters import nvml  # noqa: PLC0415 - only where facts are read
+    from perjoule.meters.guard import within  # noqa: PLC0415
 
     cpu = read_cpu()
     memory = psutil.virtual_memory().total
     hypervisor, why_not = _virtualization()
-    gpus = nvml.gpu_facts()
+    gpus = within(nvml.gpu_facts, _DRIVER_TIMEOUT_S, ())
     return HostFacts(
         os=platform.system(),
         kernel=platform.release().split("-")[0],

@@ -55,8 +55,8 @@ class Ours:
             readings=readings_between(self._start, end, self._start_ns, end_ns),
         )  # fmt: skip
         self._start_ns, self._start = end_ns, end
-        counted = CounterSet(self.probe.domains)
-        parts = counted.incomplete(self.probe.refusals) or counted.parts([window])
+        counted = CounterSet(self.probe.domains, self.probe.refusals, [window])
+        parts = counted.incomplete() or counted.parts([window])
         return parts if isinstance(parts, str) else sum(part.joules.value for part in parts)
 
     def refused(self) -> list[MeterRefusal]:

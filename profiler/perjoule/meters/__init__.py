@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from perjoule import registry
 from perjoule.clock import MonotonicClock
-from perjoule.meters.guard import GuardedMeter
+from perjoule.meters.guard import READ_TIMEOUT_S, GuardedMeter
 from perjoule.protocols import LogMeter, NotingMeter
 from perjoule.records import MeterRefusal
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # In order of trust: of two readers of one domain the first is kept.
 DEFAULT_METERS = ("rapl-perf", "rapl-powercap", "hwmon", "nvml", "battery")
 
+LOG_TIMEOUT_S = 300.0  # a log of hundreds of MB takes its time
 PATIENCE_S = 60.0  # the longest window that a sensor nobody asked for may demand
 
 
@@ -30,12 +32,16 @@ class MeterSet:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._clock = MonotonicClock()
-        self._open: list[tuple[GuardedMeter, frozenset[str]]] = []  # with the domains it is kept for
+        self._open: list[tuple[GuardedMeter, set[str]]] = []  # with the domains it is kept for
         self.facts: list[MeterFact] = []
         self.refusals: list[MeterRefusal] = []
         self._reading_ns = 0
-        for name in names:
-            self._add(GuardedMeter(name.partition(":")[0], build(name)))
+        try:
+            for name in names:
+                self._add(GuardedMeter(name.partition(":")[0], build(name)))
+        except BaseException:
+            self.close()  # a program that an earlier meter started must not outlive this one's mistake
+            raise
 
     def _add(self, meter: GuardedMeter) -> None:
         probe = meter.probe()
@@ -49,7 +55,7 @@ class MeterSet:
         if not fresh or refused is not None:
             meter.close()
             return
-        self._open.append((meter, frozenset(fact.domain for fact in fresh)))
+        self._open.append((meter, {fact.domain for fact in fresh}))
         self.facts += fresh
 
     @property
@@ -88,12 +94,11 @@ class MeterSet:
 
     def noted_facts(self) -> list[MeterFact]:
         """Return the facts with what their meters noticed while they ran."""
-        notes = {
-            domain: "; ".join(guarded.meter.notes())
-            for guarded, domains in self._open
-            if isinstance(guarded.meter, NotingMeter)
-            for domain in domains
-        }
+        notes: dict[str, str] = {}
+        for guarded, domains in self._open:
+            if isinstance(guarded.meter, NotingMeter):
+                said = guarded.call(guarded.meter.notes, READ_TIMEOUT_S, "asking for its notes")
+                notes.update(dict.fromkeys(domains, said if isinstance(said, str) else "; ".join(said)))
         return [
             msgspec.structs.replace(fact, note="; ".join(filter(None, (fact.note, notes.get(fact.domain)))) or None)
             for fact in self.facts
@@ -103,15 +108,24 @@ class MeterSet:
         """Return, for each instant, what meters that are joined by wall-clock time say of it."""
         rows: list[list[Count | MeterRefusal]] = [[] for _ in utc_s]
         for guarded, _domains in self._open:
-            if isinstance(guarded.meter, LogMeter):
-                for row, counts in zip(rows, guarded.meter.counts_at(utc_s, loads), strict=True):
+            meter = guarded.meter
+            if isinstance(meter, LogMeter):
+                found = guarded.call(partial(meter.counts_at, utc_s, loads), LOG_TIMEOUT_S, "reading its log")
+                told = [[guarded.refusal(found)]] * len(rows) if isinstance(found, str) else found
+                for row, counts in zip(rows, told, strict=True):
                     row.extend(counts)
         return [tuple(row) for row in rows]
 
     def refuse(self, domain: str, reason: str, fix: str) -> None:
         """Leave a domain out from here on; a result then carries the reason."""
         self.facts = [fact for fact in self.facts if fact.domain != domain]
-        self.refusals.append(MeterRefusal(meter=domain, reason=f"{domain}: {reason}", fix=fix, domain=domain))
+        owner = next((guarded.name for guarded, domains in self._open if domain in domains), domain)
+        for guarded, domains in self._open:
+            domains.discard(domain)
+            if not domains:
+                guarded.close()  # and with it what it polls
+        self._open = [(guarded, domains) for guarded, domains in self._open if domains]
+        self.refusals.append(MeterRefusal(meter=owner, reason=f"{domain}: {reason}", fix=fix, domain=domain))
 
     def found_tick(self, domain: str, tick_s: float, min_window_s: float) -> None:
         """Record the update period that was seen, and the window that follows from it."""

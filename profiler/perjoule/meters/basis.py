@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec.structs import replace
 
 from perjoule.meters.calibration import CalibratedModel
+from perjoule.meters.coefficients import analytic_floor_j
 from perjoule.meters.counters import CounterSet, tolerance_of
 from perjoule.meters.model import host_model
 from perjoule.records import Energy
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from perjoule.records import Convention, HostFacts, Label, MeterFact, MeterRefusal, RunSettings, Window
 
 _INTERVAL = "95 % t over processes, times the systematic range"
+_WITH_MEMORY = frozenset({"dram", "module", "chassis", "battery", "wall"})
 TDP_FACTOR = 1.6  # the highest power of a package against its TDP: turbo limits stay below
 
 
@@ -104,10 +106,10 @@ class Basis:
 class CounterBasis(Basis):
     """Sensors. Nothing modelled enters the total."""
 
-    def __init__(self, counters: CounterSet, tdp_w: float | None) -> None:
+    def __init__(self, counters: CounterSet, tdp_w: float | None, *, cached: bool) -> None:
         super().__init__("measured", counters.grade, counters.scope, "gross")
         self.counters = counters
-        self._tdp_w = tdp_w
+        self._tdp_w, self._cached = tdp_w, cached
 
     def price(self, windows: Sequence[Window]) -> list[Part] | str:
         return self.counters.parts(windows)
@@ -118,6 +120,11 @@ class CounterBasis(Basis):
     def too_short(self, windows: Sequence[Window]) -> str:
         return self.counters.too_short(windows)
 
+    def floor_j(self, windows: Sequence[Window], macs: int) -> float | None:
+        """Return what the arithmetic must cost, and moving the bytes where the memory is in the scope."""
+        memory = not self._cached and _WITH_MEMORY & {m.scope for m in self.counters.counted}
+        return analytic_floor_j(sum(w.bytes_streamed or 0 for w in windows) if memory else 0, macs)
+
     def ceiling_j(self, windows: Sequence[Window]) -> float | None:
         """Return the TDP the user gave for all packages, times 1.6; other scopes have no known limit."""
         packages = [m for m in self.counters.counted if m.scope == "package"]
@@ -127,25 +134,27 @@ class CounterBasis(Basis):
 
     def of_domain(self, energy: Energy, domain: str) -> Energy:
         facts = {m.domain: m for m in (*self.counters.counted, *self.counters.others)}
-        fact = facts[domain]
-        tolerance = tolerance_of(fact)
-        bounds = (energy.value * max(0.0, 1 - tolerance), energy.value * (1 + tolerance))
-        return replace(energy, scope=fact.scope, grade=fact.grade, label=fact.label, systematic=bounds)
+        return _measured(energy, facts[domain])
 
 
 class ModelBasis(Basis):
     """A model: its label says so in every figure."""
 
-    def __init__(self, model: PowerModel) -> None:
+    def __init__(self, model: PowerModel, beside: CounterSet, why: str) -> None:
         super().__init__(model.label, model.grade, model.scope, model.convention)
-        self.model = model
+        self.model, self._beside, self._why = model, beside, why
 
     def price(self, windows: Sequence[Window]) -> list[Part] | str:
         return self.model.parts(windows)
 
     def every(self, windows: Sequence[Window]) -> list[tuple[str, Part | str, str]]:
         parts = self.model.parts(windows)
-        return [] if isinstance(parts, str) else [(p.domain, p, p.note or "") for p in parts]
+        modelled = [] if isinstance(parts, str) else [(p.domain, p, p.note or "") for p in parts]
+        return modelled + [(m.domain, p, f"not the total: {self._why}") for m, p, _ in self._beside.every(windows)]
+
+    def of_domain(self, energy: Energy, domain: str) -> Energy:
+        facts = {m.domain: m for m in (*self._beside.counted, *self._beside.others)}
+        return _measured(energy, facts[domain]) if domain in facts else replace(energy, scope=domain)
 
     def outside(self, windows: Sequence[Window]) -> list[Part]:
         return self.model.outside(windows)
@@ -160,15 +169,29 @@ class ModelBasis(Basis):
 def choose(
     meters: Sequence[MeterFact],
     refused: Sequence[MeterRefusal],
+    run: Sequence[Window],
     host: HostFacts,
     weights_bytes: int,
     settings: RunSettings,
 ) -> Basis | str:
     """Return the best basis this host has: sensors of its whole, else a model; or why there is none."""
-    counters = CounterSet(meters)
-    if counters.counted and counters.incomplete(refused) is None:
-        return CounterBasis(counters, settings.tdp_w)
+    counters = CounterSet(meters, refused, run)
+    why = counters.incomplete() or ""
+    if counters.counted and not why:
+        largest_cache = max((c.size_bytes for c in host.cpu.caches), default=0)
+        return CounterBasis(counters, settings.tdp_w, cached=weights_bytes <= largest_cache)
     if settings.calibration is not None:
-        return ModelBasis(CalibratedModel(settings.calibration))
+        return ModelBasis(CalibratedModel(settings.calibration), counters, why)
     model = host_model(host, weights_bytes, settings.tdp_w)
-    return model if isinstance(model, str) else ModelBasis(model)
+    if isinstance(model, str):
+        return f"{why}; {model}" if counters.counted else model
+    return ModelBasis(model, counters, why)
+
+
+def _measured(energy: Energy, fact: MeterFact) -> Energy:
+    """Return the energy of one metered domain, with its own scope, grade, label and tolerance."""
+    tolerance = tolerance_of(fact)
+    bounds = (energy.value * max(0.0, 1 - tolerance), energy.value * (1 + tolerance))
+    return replace(
+        energy, scope=fact.scope, grade=fact.grade, label=fact.label, convention="gross", systematic=bounds
+    )

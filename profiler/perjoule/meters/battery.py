@@ -43,6 +43,8 @@ _POWER = ((("power_now",), _MICRO), (("current_now", "voltage_now"), _PICO))
 # the file that falls, the file its steps are multiplied with, and joules per count of the product
 _LEFT = (("energy_now", None, _MICRO * _HOUR_S), ("charge_now", "voltage_now", _PICO * _HOUR_S))
 
+REFRESH_S = 10.0  # fuel gauges renew their values every second to every minute and do not say when: a judgement
+
 
 class BatteryMeter:
     """Reads every battery that is being discharged."""
@@ -81,7 +83,15 @@ class BatteryMeter:
         powers = [name for name, source in self._sources.items() if isinstance(source, _Power)]
         if powers:
             # not fresh: a reading goes through the embedded controller and may take long at a window's edge
-            self._gauges = GaugePoller("battery", self._look, powers, POLL_S, self._clock, fresh=False)
+            self._gauges = GaugePoller(
+                "battery",
+                self._look,
+                powers,
+                POLL_S,
+                self._clock,
+                fresh=False,
+                refresh_s=dict.fromkeys(powers, REFRESH_S),
+            )
             self._gauges.start()
         if len(powers) < len(self._sources):
             self._steps = sysfs.Periodic("poll battery", POLL_S, self.step)

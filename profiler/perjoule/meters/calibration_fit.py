@@ -85,7 +85,7 @@ def evidence_of(result: RunResult, source: str) -> Evidence:
 
 
 def _points(result: RunResult, samples: Sequence[Sample], source: str) -> Iterable[Point]:
-    counters = CounterSet(result.meters)
+    counters = CounterSet(result.meters, result.meters_refused, result.windows)
     model, backend, used = result.model, result.backend, {s.window for s in samples}
     for process in sorted({s.process for s in samples}):
         windows = [w for w in result.windows if w.process == process and stem(w) in used]

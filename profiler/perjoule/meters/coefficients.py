@@ -101,10 +101,19 @@ class Coefficients(Record, frozen=True, kw_only=True):
     unknown: tuple[CpuRow, ...]
 
 
+_PICO = 1e-12
+
+
 @cache
 def coefficients() -> Coefficients:
     data = files("perjoule.meters").joinpath("coefficients.toml").read_bytes()
     return msgspec.toml.decode(data, type=Coefficients)
+
+
+def analytic_floor_j(streamed_bytes: int, macs: int) -> float:
+    """Return the least joules of moving bytes once at the lowest energy per bit, and of 8-bit multiply-accumulates."""
+    table = coefficients()
+    return (8 * streamed_bytes * table.dram.low_pj_per_bit + macs * table.mac.picojoule) * _PICO
 
 
 def power_share(load: float) -> float:

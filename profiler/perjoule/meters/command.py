@@ -49,7 +49,7 @@ class WattLines:
     """
 
     def __init__(self) -> None:
-        self.integral = Integrator()
+        self.integral = Integrator(hold=True)
         self.lines = 0
         self.broken: str | None = None  # why the integral has a hole
         self._counts: Counter[str] = Counter()

@@ -7,10 +7,11 @@ never part of a total.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perjoule.records import MeterFact, MeterRefusal
 
@@ -33,16 +34,24 @@ CONTAINS: dict[str, frozenset[str]] = {
 SCOPES = tuple(CONTAINS)
 WHOLE_BOX = frozenset({"wall", "chassis", "battery"})
 _WHOLE_HOST = WHOLE_BOX | {"module"}
+_NEEDED_WHOLE = frozenset({"package", "module"})
+_ALL_OR_NONE = frozenset({"gpu", "dram"})
 
 
 class Composition:
-    """The domains of one host sorted into those that are summed and those that are not, with the reason."""
+    """The domains of one host sorted into those that are summed and those that are not, with the reason.
 
-    def __init__(self, facts: Sequence[MeterFact]) -> None:
+    ``refused`` are the domains that are there and cannot be read: a part is never shown as the whole of its kind.
+    """
+
+    def __init__(self, facts: Sequence[MeterFact], refused: Sequence[MeterRefusal] = ()) -> None:
         facts = [fact for fact in facts if fact.kind != "model"]
+        metered = {fact.domain for fact in facts}
+        lost = {r.domain: r.reason for r in refused if r.domain is not None and r.domain not in metered}
+        self._lost = lost
         self.left_out: dict[str, str] = {}
         for fact in facts:
-            why = _left_out(fact, facts)
+            why = _inside(fact, facts) or _second_box(fact, facts) or _one_of_several(fact, lost)
             if why:
                 self.left_out[fact.domain] = why
         self.counted = [fact for fact in facts if fact.domain not in self.left_out]
@@ -65,41 +74,55 @@ class Composition:
     def whole_box(self) -> bool:
         return any(fact.scope in WHOLE_BOX for fact in self.counted)
 
-    def incomplete(self, refused: Sequence[MeterRefusal]) -> str | None:
+    def incomplete(self) -> str | None:
         """Return why these domains are not all of a host that computes on its CPU; None where they are.
 
-        A board alone, memory alone, or one socket of two is a part; a part is never shown as the total.
+        A board alone, memory alone, one socket or one module of two is a part; a part is never shown as the total.
         """
         scopes = {fact.scope for fact in self.counted}
-        if scopes & _WHOLE_HOST:
-            return None
-        metered = {fact.domain for fact in (*self.counted, *self.others)}
-        # memory that no domain shows is left out by name; one of two sockets' memory would hide behind the name
-        lost = [
-            r
-            for r in refused
-            if r.domain is not None and r.domain not in metered and _scope_of(r.domain) in scopes & {"package", "dram"}
-        ]
-        if lost:
-            return f"{lost[0].domain} cannot be read, and the rest is not the whole: {lost[0].reason}"
-        return None if "package" in scopes else "no sensor covers the processor"
+        for domain, reason in self._lost.items():
+            if _scope_of(domain) in scopes & _NEEDED_WHOLE:
+                return f"{domain} cannot be read, and the rest is not the whole: {reason}"
+        return None if scopes & (_WHOLE_HOST | {"package"}) else "no sensor covers the processor"
 
 
-def _left_out(fact: MeterFact, facts: Sequence[MeterFact]) -> str:
+def _inside(fact: MeterFact, facts: Sequence[MeterFact]) -> str:
     if fact.scope == "platform":
         return "the platform domain is wired as each vendor likes; it is in no sum"
     if fact.parent is not None and any(other.domain == fact.parent for other in facts):
         return f"inside {fact.parent}"
     around = (f for f in facts if f is not fact and fact.scope in CONTAINS.get(f.scope, frozenset()))
-    inside = next((f.domain for f in around if not _other_package(fact, f)), None)
+    inside = next((f.domain for f in around if not _elsewhere(fact, f)), None)
     return f"inside {inside}" if inside else ""
 
 
-def _other_package(fact: MeterFact, around: MeterFact) -> bool:
-    """A core belongs to the package its name starts with, not to every package."""
-    return around.scope == "package" and fact.domain.partition(":")[0] != around.domain
+def _elsewhere(fact: MeterFact, around: MeterFact) -> bool:
+    """Tell whether a part belongs to another package or module: numbers in names say which."""
+    if around.scope == "package":
+        return fact.domain.partition(":")[0] != around.domain
+    numbers = (_number_of(fact.domain), _number_of(around.domain))
+    return around.scope == "module" and None not in numbers and numbers[0] != numbers[1]
+
+
+def _second_box(fact: MeterFact, facts: Sequence[MeterFact]) -> str:
+    """Several supplies of one reader add up; two readers of the whole box see the same joules."""
+    first = next((f for f in facts if f.scope == fact.scope and f.scope in WHOLE_BOX), fact)
+    return "" if first.source == fact.source else f"the whole box is read through {first.source} already"
+
+
+def _one_of_several(fact: MeterFact, lost: Mapping[str, str]) -> str:
+    """Boards and memory are summed all or none: one of two would hide behind the name of the scope."""
+    if fact.scope not in _ALL_OR_NONE:
+        return ""
+    missing = next((domain for domain in lost if _scope_of(domain) == fact.scope), None)
+    return f"{missing} cannot be read, so no {fact.scope} is in the sum" if missing else ""
 
 
 def _scope_of(domain: str) -> str:
     """Return the scope that a canonical name tells: ``package-1:dram`` is memory, ``package-1-die-0`` a package."""
     return domain.rpartition(":")[2].partition("-")[0]
+
+
+def _number_of(domain: str) -> str | None:
+    match = re.match(r"[a-z]+-(\d+)", domain)
+    return match.group(1) if match else None

@@ -12,7 +12,7 @@ from perjoule.meters.compose import Composition
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perjoule.records import MeterFact, Reading, Window
+    from perjoule.records import MeterFact, MeterRefusal, Reading, Window
 
 # Tolerance of a sensor that gives none of its own, about 90 %; docs/energy.md gives the sources.
 TOLERANCE = {
@@ -21,6 +21,7 @@ TOLERANCE = {
 UNKNOWN_TOLERANCE = 0.20  # a sensor that is not in the table: the widest of those that are
 MAX_DOMAIN_W = 5000.0  # above any package or board sold: a larger jump is a reset counter, not energy
 LIKELY_W = 600.0  # no package draws more for long; a window in which such power would wrap a counter twice is unclear
+_TELLING = 50  # times that: two dies that have spent so much lie further apart, unless they are one counter
 _MIRROR_J = 1  # two readings of one counter lie within some updates of it: 1 ms at 600 W is 0.6 J
 _WALL_MAX_W = 100_000.0
 _WIDE_SCOPES = frozenset({"wall", "chassis"})
@@ -29,12 +30,23 @@ TICKS_A_WINDOW = 100  # an edge is at most one tick off: 2 % of a window whose p
 
 
 class CounterSet(Composition):
-    """The metered domains of one host, and their joules over windows."""
+    """The metered domains of one host, and their joules over windows of ``run``, all windows of one run."""
+
+    def __init__(
+        self, facts: Sequence[MeterFact], refused: Sequence[MeterRefusal] = (), run: Sequence[Window] = ()
+    ) -> None:
+        super().__init__(facts, refused)
+        kept = without_mirrors(self.counted, run)
+        for meter in self.counted:
+            if meter not in kept:
+                self.left_out[meter.domain] = "shows the counts of another die: they mirror one counter"
+                self.others.append(meter)
+        self.counted = kept
 
     def parts(self, windows: Sequence[Window]) -> list[Part] | str:
         """Return joules of every domain of the total, or why one of them has none."""
         found = []
-        for meter in without_mirrors(self.counted, windows):
+        for meter in self.counted:
             part = domain_part(meter, windows)
             if isinstance(part, str):
                 return part
@@ -43,10 +55,7 @@ class CounterSet(Composition):
 
     def every(self, windows: Sequence[Window]) -> list[tuple[MeterFact, Part | str, str]]:
         """Return each metered domain with its joules or the reason, and why it is not in the total."""
-        kept = without_mirrors(self.counted, windows)
-        mirrored = "shows the counts of another die: they mirror one counter"
-        told = [(m, domain_part(m, windows), "" if m in kept else mirrored) for m in self.counted]
-        return told + [(m, domain_part(m, windows), self.left_out[m.domain]) for m in self.others]
+        return [(m, domain_part(m, windows), self.left_out.get(m.domain, "")) for m in (*self.counted, *self.others)]
 
     def too_short(self, windows: Sequence[Window]) -> str:
         """Return why these windows are too short for the sensors of the total; empty where they are not.
@@ -66,8 +75,9 @@ class CounterSet(Composition):
 def domain_part(meter: MeterFact, windows: Sequence[Window]) -> Part | str:
     """Return a domain's joules over windows with what is unknown of them, or the reason why there are none.
 
-    Systematic: the sensor's tolerance. Random (95 %): where in a tick the edges fell (uniform, so tick^2 / 12 each),
-    how far reading and stamp lay apart, and for a gauge what happened between its polls.
+    Systematic: the sensor's tolerance, and that readings lay further apart than the stamps (a bias, so it adds up).
+    Random (95 %): where in a tick the edges fell (uniform, so tick^2 / 12 each), and for a gauge what happened between
+    its polls.
     """
     joules = domain_joules(meter, windows)
     if isinstance(joules, str):
@@ -75,16 +85,19 @@ def domain_part(meter: MeterFact, windows: Sequence[Window]) -> Part | str:
     seconds = sum(w.duration_s for w in windows)
     watts = joules / seconds if seconds else 0.0
     unit_j = float(Fraction(meter.unit_j or "0"))
-    variance_j2 = 0.0
+    tick_s = meter.tick_s if meter.tick_s is not None else meter.min_window_s / TICKS_A_WINDOW
+    variance_j2 = surplus_j = shortfall_j = 0.0
     for window in windows:
         reading = _reading(meter, window)
         if reading is not None:
-            variance_j2 += 2 * (watts * (meter.tick_s or 0.0)) ** 2 / 12 + (watts * reading.skew_s) ** 2
-            variance_j2 += (reading.sampling_error_count * unit_j) ** 2
+            variance_j2 += 2 * (watts * tick_s) ** 2 / 12 + (reading.sampling_error_count * unit_j) ** 2
+            surplus_j += watts * max(0.0, reading.skew_s)
+            shortfall_j += watts * max(0.0, -reading.skew_s)
     tolerance = tolerance_of(meter)
+    low, high = (joules - surplus_j) * (1 - tolerance), (joules + shortfall_j) * (1 + tolerance)
     return Part(
         domain=meter.domain,
-        joules=Range(low=joules * max(0.0, 1 - tolerance), value=joules, high=joules * (1 + tolerance)),
+        joules=Range(low=max(0.0, low), value=joules, high=high),
         random_j=_Z95 * math.sqrt(variance_j2),
     )
 
@@ -133,6 +146,9 @@ def without_mirrors(meters: Sequence[MeterFact], windows: Sequence[Window]) -> l
 
 def _mirrors(meter: MeterFact, other: MeterFact, windows: Sequence[Window]) -> bool:
     slack = _MIRROR_J / Fraction(meter.unit_j or "1")
+    # counters that start at 0 when they are opened are all alike at first
+    if not any(abs(int(r.end_count)) > _TELLING * slack for w in windows if (r := _reading(meter, w)) is not None):
+        return False
     pairs = [(a, b) for w in windows if (a := _reading(meter, w)) is not None and (b := _reading(other, w)) is not None]
     return bool(pairs) and all(
         abs(int(a.start_count) - int(b.start_count)) <= slack and abs(int(a.end_count) - int(b.end_count)) <= slack

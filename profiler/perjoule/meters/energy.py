@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from perjoule.meters.amounts import Part, Range, total
-from perjoule.meters.basis import Basis, choose
+from perjoule.meters.basis import Basis, CounterBasis, choose
 from perjoule.meters.plausible import plausibility
 from perjoule.records import (
     UNSET,
@@ -35,7 +35,7 @@ from perjoule.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from perjoule.records import WindowPhase
 
@@ -56,7 +56,6 @@ class Evidence(Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     blocks: tuple[Block, ...] = ()
     model: ModelFacts
-    threads: int
     settings: RunSettings
     idle: IdlePower
     meters_refused: tuple[MeterRefusal, ...]
@@ -73,7 +72,12 @@ def assess(evidence: Evidence) -> Assessment:
     if not evidence.samples:
         return _nothing("no request was measured", evidence)
     basis = choose(
-        evidence.meters, evidence.meters_refused, evidence.host, evidence.model.weights_bytes, evidence.settings
+        evidence.meters,
+        evidence.meters_refused,
+        evidence.windows,
+        evidence.host,
+        evidence.model.weights_bytes,
+        evidence.settings,
     )
     if isinstance(basis, str):
         return _nothing(basis, evidence)
@@ -137,17 +141,18 @@ class _Assessor:
 
     def _metrics(self) -> dict[str, Metric]:
         per_token = self._per("J", _BOTH, lambda s: s.output_tokens)
+        per_request = self._per("J", _BOTH, lambda _: 1)
         return {
             "energy_j_per_output_token": per_token,
             "energy_j_per_decode_token": self._per("J", ("decode",), lambda s: s.output_tokens - 1),
             "energy_j_per_prompt_token": self._per_prompt_token(),
-            "energy_j_per_request": self._per("J", _BOTH, lambda _: 1),
+            "energy_j_per_request": per_request,
             "output_tokens_per_j": _inverse(per_token),
             "power_w": self._per("W", _BOTH, lambda s: s.end_s - s.start_s),
             "energy_delay_j_s": self._per("J*s", _BOTH, lambda _: 1, delay=True),
             "idle_power_w": idle_power(self._evidence.idle),
-            "energy_net_j_per_output_token": self._net("J", lambda s: s.output_tokens),
-            "energy_net_j_per_request": self._net("J", lambda _: 1),
+            "energy_net_j_per_output_token": self._net(per_token, lambda s: s.output_tokens),
+            "energy_net_j_per_request": self._net(per_request, lambda _: 1),
         }
 
     def _per(
@@ -180,8 +185,11 @@ class _Assessor:
         if not blocks:
             return self._per("J", ("prefill",), lambda s: s.prompt_tokens)
         by_id = {w.id: w for w in self._evidence.windows}
+        clean = [b for b in blocks if b.window in by_id and by_id[b.window].rejected is None]
+        if len(clean) < len(self._by_process):
+            return Missing(reason=f"{len(blocks) - len(clean)} of {len(blocks)} blocks of prefills were disturbed")
         values: list[Part] = []
-        for block in blocks:
+        for block in clean:
             windows = [by_id[block.window]]
             parts = self._basis.too_short(windows) or self._basis.price(windows)
             if isinstance(parts, str):
@@ -189,23 +197,31 @@ class _Assessor:
             values.append(total(parts).times(1 / block.prompt_tokens))
         return self._over(values, "J")
 
-    def _net(self, unit: str, amount: Callable[[Sample], float]) -> Metric:
-        """Return energy above idle: gross minus idle power (mean of before and after) times the same seconds."""
-        idle = idle_watts(self._evidence.idle)
-        if isinstance(idle, str):
-            return Missing(reason=idle)
-        values: list[Part] = []
-        for samples in self._by_process.values():
-            spent = self._spent(samples, _BOTH)
-            if isinstance(spent, str):
-                return Missing(reason=spent)
-            seconds = sum(s.end_s - s.start_s for s in samples)
-            values.append(spent.minus(idle.times(seconds)).times(1 / sum(amount(s) for s in samples)))
-        if fmean(v.joules.value for v in values) <= 0:
-            return Missing(reason="the machine drew no more than at idle: nothing is left that is net")
-        return self._over(values, unit, net=True)
+    def _net(self, gross: Metric, amount: Callable[[Sample], float]) -> Metric:
+        """Return energy above idle: gross less idle power, the mean of before and after, times the same seconds.
 
-    def _over(self, values: Sequence[Part], unit: str, *, net: bool = False) -> Metric:
+        One idle reading serves all processes, so it is subtracted once and its errors do not average out.
+        """
+        idle = idle_watts(self._evidence.idle)
+        if not isinstance(self._basis, CounterBasis):
+            return Missing(reason="net energy needs a sensor that also reads idle power")
+        if isinstance(idle, str) or not isinstance(gross, Energy):
+            return Missing(reason=idle if isinstance(idle, str) else "no gross energy to subtract from")
+        seconds = fmean(
+            sum(s.end_s - s.start_s for s in samples) / sum(amount(s) for s in samples)
+            for samples in self._by_process.values()
+        )
+        low, high = gross.systematic
+        whole = Part(
+            domain="total", joules=Range(low=low, value=gross.value, high=high), random_j=gross.random[1] - gross.value
+        )
+        net = whole.minus(idle.times(seconds))
+        if net.joules.value <= 0:
+            return Missing(reason="the machine drew no more than at idle: nothing is left that is net")
+        spread = net.random_j / net.joules.value
+        return self._basis.net(self._basis.energy(net.joules, spread, gross.unit, gross.n, gross.statistic))
+
+    def _over(self, values: Sequence[Part], unit: str) -> Metric:
         from perjoule.stats.intervals import half_width  # noqa: PLC0415 - scipy only where intervals are made
 
         mean = Range(
@@ -219,8 +235,7 @@ class _Assessor:
         if half is None:
             return Missing(reason="one process: no spread to judge by")
         readings = math.hypot(*(v.random_j for v in values)) / len(values)
-        energy = self._basis.energy(mean, max(half, readings) / mean.value, unit, len(values), "mean over processes")
-        return self._basis.net(energy) if net else energy
+        return self._basis.energy(mean, max(half, readings) / mean.value, unit, len(values), "mean over processes")
 
 
 def _whole(samples: Sequence[Sample], windows: Sequence[Window]) -> Window:
@@ -287,12 +302,27 @@ def idle_watts(idle: IdlePower) -> Part | str:
     if not idle.before or not idle.after:
         reason = idle.before_missing if not idle.before else idle.after_missing
         return f"no idle power to subtract: {reason}"
-    halves = [
-        Part(domain=name, joules=Range(low=e.systematic[0] / 2, value=e.value / 2, high=e.systematic[1] / 2),
-             random_j=(e.random[1] - e.value) / 2)
-        for side in (idle.before, idle.after) for name, e in side.items()
+    mean, drift_w = total([*_halves(idle.before), *_halves(idle.after)]), _drift_w(idle.before, idle.after)
+    low, value, high = mean.joules.low, mean.joules.value, mean.joules.high
+    return Part(
+        domain="idle", random_j=mean.random_j,
+        joules=Range(low=max(0.0, low - drift_w / 2), value=value, high=high + drift_w / 2),
+    )  # fmt: skip
+
+
+def _halves(side: Mapping[str, Energy]) -> list[Part]:
+    return [
+        Part(
+            domain=name, random_j=(e.random[1] - e.value) / 2,
+            joules=Range(low=e.systematic[0] / 2, value=e.value / 2, high=e.systematic[1] / 2),
+        )
+        for name, e in side.items()
     ]  # fmt: skip
-    return total(halves)
+
+
+def _drift_w(before: Mapping[str, Energy], after: Mapping[str, Energy]) -> float:
+    """Return by how much idle power changed; half of it to either side of the mean is what it may have been."""
+    return abs(sum(e.value for e in after.values()) - sum(e.value for e in before.values()))
 
 
 def _sum_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Gauges: sensors that show watts now. They are polled, and what was seen is integrated into a growing count.
 
 Polls come at random intervals, so that a load that repeats (one burst a token) cannot hide between them. The
-uncertainty of the integral follows from how much neighbouring polls differ: for independent random samples the
+uncertainty of the integral follows from how much neighbouring values differ: for independent random samples the
 expected half squared difference of two is their variance (von Neumann, Ann. Math. Stat. 12 (1941) 367).
 """
 
@@ -31,21 +31,32 @@ def integral_unit_j(watts_per_raw: Fraction) -> str:
 
 
 class Integrator:
-    """The integral of one gauge, by trapezoids between polls; counts are raw unit x ns."""
+    """The integral of one gauge between polls; counts are raw unit x ns.
 
-    def __init__(self) -> None:
+    By trapezoids, or, with ``hold``, by each value until the next: what was read off a held gauge between two polls is
+    then never taken back. A sensor that renews its value each ``refresh_s`` and is polled more often shows one value
+    several times: a change then counts for the time the value before it stood, up to that period.
+    """
+
+    def __init__(self, *, hold: bool = False, refresh_s: float = 0.0) -> None:
         self.polls = 0
         self.variance = 0.0
+        self._hold, self._refresh_ns = hold, round(refresh_s * _NS)
         self._doubled = 0  # twice the integral: stays an exact integer
         self._value = 0
+        self._since_ns = 0  # when this value was first seen
         self.at_ns = 0
 
     def add(self, value: int, at_ns: int) -> None:
         """Take one poll; ``at_ns`` must not go back."""
         if self.polls:
             gap_ns = at_ns - self.at_ns
-            self._doubled += (self._value + value) * gap_ns
-            self.variance += gap_ns * gap_ns * (value - self._value) ** 2 / 2
+            self._doubled += (2 * self._value if self._hold else self._value + value) * gap_ns
+            if value != self._value:
+                stood_ns = max(gap_ns, min(at_ns - self._since_ns, self._refresh_ns))
+                self.variance += stood_ns**2 * (value - self._value) ** 2 / 2
+        if not self.polls or value != self._value:
+            self._since_ns = at_ns
         self._value, self.at_ns = value, at_ns
         self.polls += 1
 
@@ -58,7 +69,8 @@ class GaugePoller:
     """Polls gauges on a thread of its own and keeps their integrals.
 
     ``look`` returns a raw integer per domain, or the reason why there is none. With ``fresh`` each ``snapshot`` looks
-    once more, so that an edge is exact; without (a sensor behind a network) it holds the last value.
+    once more, so that an edge is exact; without (a sensor behind a network) it holds the last value. ``refresh_s``
+    gives, for domains that renew their value more slowly than they are polled, the period of that.
     """
 
     def __init__(
@@ -70,11 +82,14 @@ class GaugePoller:
         clock: Clock,
         *,
         fresh: bool = True,
+        refresh_s: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         self._meter, self._look, self._clock, self._fresh = meter, look, clock, fresh
         self._period_s = period_s
-        self._integrals = {domain: Integrator() for domain in domains}
+        self._integrals = {
+            domain: Integrator(hold=not fresh, refresh_s=(refresh_s or {}).get(domain, 0.0)) for domain in domains
+        }
         self._broken: dict[str, str] = {}
         self._random = random.Random(seed)  # noqa: S311 - when to look, not a secret
         self._lock = threading.Lock()

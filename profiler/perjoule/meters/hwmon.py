@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 COUNTER_PERIOD_S = 30.0
 
+UNKNOWN_REFRESH_S = 1.0  # drivers that do not say how often they renew a value: a judgement, on the wide side
+
 
 class HwmonMeter:
     """Reads every sensor of power or energy whose driver it knows."""
@@ -53,7 +55,8 @@ class HwmonMeter:
     def open(self) -> None:
         gauges = [s.fact.domain for s in self._sensors if s.counter is None]
         if gauges:
-            self._gauges = GaugePoller("hwmon", self._look, gauges, GAUGE_PERIOD_S, self._clock)
+            refresh_s = {s.fact.domain: s.fact.tick_s or UNKNOWN_REFRESH_S for s in self._sensors}
+            self._gauges = GaugePoller("hwmon", self._look, gauges, GAUGE_PERIOD_S, self._clock, refresh_s=refresh_s)
             self._gauges.start()
         if len(gauges) < len(self._sensors):
             self._keeper = sysfs.Periodic("poll hwmon counters", COUNTER_PERIOD_S, self._counts)

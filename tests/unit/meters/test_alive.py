@@ -93,7 +93,7 @@ def test_ticks_are_found_dead_and_impossible_counters_are_refused(meters: MeterS
         windows = {f.domain: f.min_window_s for f in meters.facts}
         assert windows["package-0"] == 1.0
         assert windows["slow"] == pytest.approx(30.0, rel=0.05)
-        reasons = {r.meter: r.reason for r in meters.refusals}
+        reasons = {r.domain: r.reason for r in meters.refusals}
         assert "dead" in reasons["package-0:core"]
         assert "which no such part draws" in reasons["gpu-0"]
 

@@ -51,7 +51,7 @@ def test_cores_graphics_and_memory_stand_side_by_side_and_add_up(monkeypatch: py
     }
     composition = Composition(probe.domains)
     assert [f.domain for f in composition.counted] == ["package-0", "package-0:igpu", "package-0:dram"]
-    assert composition.incomplete(probe.refusals) is None
+    assert Composition(probe.domains, probe.refusals).incomplete() is None
     before = meter.read()
     mac.clock.sleep(20.0)
     after = meter.read()
@@ -68,10 +68,10 @@ def test_a_field_that_the_chip_lacks_is_refused_and_the_rest_is_read(monkeypatch
     probe = AppleMeter(mac.clock).probe()
     assert [f.domain for f in probe.domains] == ["package-0", "package-0:igpu"]
     assert "dram_mj" in probe.refusals[0].reason
-    assert Composition(probe.domains).incomplete(probe.refusals) is None
+    assert Composition(probe.domains, probe.refusals).incomplete() is None
     mac.watts["cpu_total_mj"] = None
     probe = AppleMeter(mac.clock).probe()
-    assert Composition(probe.domains).incomplete(probe.refusals) is not None
+    assert Composition(probe.domains, probe.refusals).incomplete() is not None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,22 +55,42 @@ def test_a_core_of_an_unread_package_is_not_inside_another():
 
 def test_one_socket_of_two_or_a_board_alone_is_not_the_host():
     refused = MeterRefusal(meter="m", reason="EACCES", fix="f", domain="package-1")
-    assert "package-1" in str(Composition([fact("package-0", "package")]).incomplete([refused]))
-    assert "processor" in str(Composition([fact("gpu-0", "gpu")]).incomplete([]))
-    assert Composition([fact("module", "module"), fact("rail", "rail")]).incomplete([refused]) is None
+    assert "package-1" in str(Composition([fact("package-0", "package")], [refused]).incomplete())
+    assert "processor" in str(Composition([fact("gpu-0", "gpu")]).incomplete())
+    assert Composition([fact("module", "module"), fact("rail", "rail")], [refused]).incomplete() is None
 
 
 @pytest.mark.parametrize(
-    ("lost", "whole"), [("package-1", False), ("package-1:dram", False), ("package-0:core", True), ("psys", True)]
+    ("lost", "counted", "whole"),
+    [
+        ("package-1", ["package-0", "package-0:dram"], False),
+        ("package-1:dram", ["package-0"], True),
+        ("gpu-1", ["package-0", "package-0:dram"], True),
+        ("package-0:core", ["package-0", "package-0:dram"], True),
+        ("psys", ["package-0", "package-0:dram"], True),
+    ],
 )
-def test_what_was_lost_decides_whether_the_rest_is_the_host(lost: str, whole: bool):
+def test_what_was_lost_decides_what_the_rest_may_be_called(lost: str, counted: list[str], whole: bool):
     metered = [fact("package-0", "package"), fact("package-0:dram", "dram")]
-    refused = MeterRefusal(meter="m", reason="dead", fix="f", domain=lost)
-    assert (Composition(metered).incomplete([refused]) is None) is whole
-    assert (
-        Composition(metered[:1]).incomplete([MeterRefusal(meter="m", reason="r", fix="f", domain="package-0:dram")])
-        is None
-    )
+    metered += [fact("gpu-0", "gpu")] if lost.startswith("gpu") else []
+    composed = Composition(metered, [MeterRefusal(meter="m", reason="dead", fix="f", domain=lost)])
+    assert [m.domain for m in composed.counted] == counted
+    assert (composed.incomplete() is None) is whole
+
+
+def test_half_of_a_host_of_two_modules_is_not_the_host():
+    refused = MeterRefusal(meter="hwmon", reason="EIO", fix="f", domain="module-1")
+    metered = [fact("module-0", "module"), fact("package-0", "package"), fact("package-1", "package")]
+    composed = Composition(metered, [refused])
+    assert [m.domain for m in composed.counted] == ["module-0", "package-1"], "package-1 is not inside module-0"
+    assert "module-1" in str(composed.incomplete())
+
+
+def test_two_readers_of_the_whole_box_are_one_box_and_two_supplies_are_two():
+    box, twin = fact("chassis-0", "chassis"), fact("chassis-1", "chassis")
+    both = Composition([box, msgspec.structs.replace(twin, source="another reader")])
+    assert [m.domain for m in both.counted] == ["chassis-0"]
+    assert len(Composition([box, twin]).counted) == 2
 
 
 def test_nothing_contains_itself_or_what_contains_it():
@@ -82,8 +103,8 @@ def test_nothing_contains_itself_or_what_contains_it():
 def test_no_joule_is_counted_twice(scopes: list[str]):
     composed = Composition([fact(f"{scope}-{i}", scope) for i, scope in enumerate(scopes)])
     for a, b in itertools.permutations(composed.counted, 2):
-        if a.scope == "package":
-            continue  # these names put cores in packages of other numbers
+        if a.scope in {"package", "module"}:
+            continue  # these names put parts in packages and modules of other numbers
         assert b.scope not in CONTAINS[a.scope], (a.domain, b.domain)
     assert {m.domain for m in composed.counted} | set(composed.left_out) == {f"{s}-{i}" for i, s in enumerate(scopes)}
 

@@ -95,9 +95,9 @@ def test_a_counter_is_integrated_across_its_wrap():
 @pytest.mark.parametrize(
     ("readings", "wrap", "why"),
     [
-        ((Reading(domain="package-0", start_count=5, end_count=5),), 10**6, "dead"),
+        ((Reading(domain="package-0", start_count=5, end_count=5),), 10**9, "dead"),
         ((Reading(domain="package-0", start_count=5, end_count=4),), None, "backwards"),
-        ((), 10**6, "could not be read"),
+        ((), 10**9, "could not be read"),
     ],
 )
 def test_a_failing_counter_gives_the_reason_not_zero(readings: tuple[Reading, ...], wrap: int | None, why: str):
@@ -126,7 +126,7 @@ REFUSED = MeterRefusal(meter="rapl-powercap", reason="package-1: EACCES", fix="c
     ],
 )
 def test_a_part_of_the_host_is_never_its_total(domains: list[str], refused: tuple[MeterRefusal, ...], whole: bool):
-    assert (CounterSet([counter(d) for d in domains]).incomplete(refused) is None) is whole
+    assert (CounterSet([counter(d) for d in domains], refused).incomplete() is None) is whole
 
 
 def test_a_reset_counter_is_not_a_wrap():
@@ -137,10 +137,19 @@ def test_a_reset_counter_is_not_a_wrap():
 
 def test_dies_that_mirror_one_counter_count_once():
     dies = ["package-0-die-0", "package-0-die-1"]
-    readings = tuple(Reading(domain=d, start_count=0, end_count=100_000) for d in dies)
-    parts = CounterSet([counter(d) for d in dies]).parts([window(readings=readings)])
+    readings = tuple(Reading(domain=d, start_count=10**9 + i, end_count=10**9 + 10**8) for i, d in enumerate(dies))
+    run = [window(readings=readings)]
+    counters = CounterSet([counter(d, wrap_count=10**10) for d in dies], run=run)
+    parts = counters.parts(run)
     assert not isinstance(parts, str)
-    assert sum(p.joules.value for p in parts) == pytest.approx(0.1)
+    assert sum(p.joules.value for p in parts) == pytest.approx(100.0)
+    assert "mirror" in counters.left_out["package-0-die-1"]
+
+
+def test_two_dies_just_opened_are_not_taken_for_one():
+    dies = ["package-0-die-0", "package-0-die-1"]
+    run = [window(readings=tuple(Reading(domain=d, start_count=0, end_count=10**7) for d in dies))]
+    assert len(CounterSet([counter(d) for d in dies], run=run).counted) == 2
 
 
 def test_an_unknown_grade_is_wide_not_a_crash():

@@ -78,7 +78,7 @@ def test_a_second_socket_that_may_repeat_the_first_is_refused(sysfs: Path, meter
     probe = meter.probe()
     assert list(by_name(probe)) == ["package-0"]
     assert [r.domain for r in probe.refusals] == ["package-1"]
-    assert Composition(probe.domains).incomplete(probe.refusals)  # one socket of two is not the host
+    assert Composition(probe.domains, probe.refusals).incomplete()  # one socket of two is not the host
 
 
 def test_grace_hopper_is_a_module_with_a_socket_inside(sysfs: Path, meter: HwmonMeter, clock: SimulatedClock):
@@ -162,7 +162,7 @@ def test_regulators_of_an_ampere_are_parts_without_a_whole(sysfs: Path, meter: H
         "package-0:core_vrd": "core", "package-0:soc": "uncore", "package-0:dimm_vrd1": "dram",
         "package-0:cpu_power": "core",
     }  # fmt: skip
-    assert "no sensor covers" in str(Composition(probe.domains).incomplete(()))
+    assert "no sensor covers" in str(Composition(probe.domains).incomplete())
     assert joules_in_10_s(meter, clock)["package-0:core_vrd"] == pytest.approx(300.0)
 
 

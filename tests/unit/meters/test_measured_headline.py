@@ -41,7 +41,7 @@ def evidence(*meters: MeterFact, idle: IdlePower = NO_IDLE, **counts: int) -> Ev
     )
     windows = tuple(msgspec.structs.replace(w, readings=readings) for s in samples for w in make_windows(s))
     return Evidence(
-        host=make_host(), meters=meters, windows=windows, samples=samples, model=make_model(), threads=2,
+        host=make_host(), meters=meters, windows=windows, samples=samples, model=make_model(),
         settings=RunSettings(seed=0), meters_refused=(), idle=idle,
     )  # fmt: skip
 
