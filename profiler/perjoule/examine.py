@@ -115,7 +115,7 @@ def examine(
             characterise(meters, clock)
         meters.limit_windows(named=names is not None)
         idle, reading = _rest(meters, clock, tell, quick=quick)
-        found, refused = meters.noted_facts(), meters.refusals
+        found, refused, logged = meters.noted_facts(), meters.refusals, _logged(meters)
     model, stored = host_model(facts, 0, None), _calibration(facts)
     timed: dict[str, Any] = {"noise": None, "noise_missing": _QUICK, "harness": None, "harness_missing": _QUICK}
     if not quick:
@@ -125,15 +125,15 @@ def examine(
         timed |= _noted("harness", harness_cost(clock))
     return Examination(
         tool=ToolFacts(name="perjoule", version=__version__), host=facts, threads_default=threads,
-        meters_named=tuple(names or ()), answer=_answer(found, refused, facts, stored), sensors=_sensors(found),
-        refused=tuple(refused), idle_power=idle.power, idle_power_missing=idle.reason,
+        meters_named=tuple(names or ()), answer=_answer(found, refused, facts, stored),
+        sensors=_sensors(found, refused, logged), refused=tuple(refused), idle_power=idle.power, idle_power_missing=idle.reason,
         **_noted("calibration", stored), **_noted("model_power", _model_power(model, threads)),
         model_explained=tuple(explain(facts, model, threads)),
         coefficients_source=coefficients().spec_power, **timed, **_noted("reading", reading), backends=_backends(),
     )  # fmt: skip
 
 
-def _noted(name: str, found: Record | str) -> dict[str, Any]:
+def _noted(name: str, found: Record | float | str) -> dict[str, Any]:
     """Return a field and its reason: what was found, or why nothing was."""
     return {name: None, f"{name}_missing": found} if isinstance(found, str) else {name: found}
 
@@ -151,13 +151,13 @@ def _answer(
     read = {fact.domain for fact in found}
     to_allow = tuple(dict.fromkeys(r.fix for r in refused if r.domain is not None and r.domain not in read))
     calibration = None if isinstance(stored, str) else stored
-    basis = choose(found, refused, machine, 0, RunSettings(seed=0, calibration=calibration))
+    basis = choose(found, refused, (), machine, 0, RunSettings(seed=0, calibration=calibration))
     nothing = basis if isinstance(basis, str) else UNSET
-    why_not, counters = None, CounterSet(found)
+    why_not, counters = None, CounterSet(found, refused)
     if isinstance(basis, str) or basis.label != "measured":
         why_not = _nothing_read(machine, to_allow)
         if counters.counted:
-            why_not = counters.incomplete(refused) or "what can be read is not the whole machine"
+            why_not = counters.incomplete() or "what can be read is not the whole machine"
     return Answer(
         measured="yes" if why_not is None else "in part" if counters.counted else "no", why_not=why_not,
         label="none" if isinstance(basis, str) else basis.label, to_allow=to_allow,
@@ -172,20 +172,25 @@ def _nothing_read(machine: HostFacts, to_allow: Sequence[str]) -> str:
     return "no sensor: a virtual machine is not shown its host's" if machine.virtualization else "no sensor was found"
 
 
-def _sensors(facts: Sequence[MeterFact]) -> tuple[Sensor, ...]:
-    left_out = CounterSet(facts).left_out
-    return tuple(_sensor(fact, left_out.get(fact.domain)) for fact in facts)
+def _logged(meters: MeterSet) -> frozenset[str]:
+    """Return the domains whose readings come from a log after a run; while it runs they give nothing."""
+    silent = {fact.domain for fact in meters.facts} if meters.has_logs else set()
+    return frozenset(silent - {reading.domain for reading in meters.read()})
 
 
-def _sensor(fact: MeterFact, not_in_total: str | None) -> Sensor:
+def _sensors(facts: Sequence[MeterFact], refused: Sequence[MeterRefusal], logged: frozenset[str]) -> tuple[Sensor, ...]:
+    left_out = CounterSet(facts, refused).left_out
+    return tuple(_sensor(fact, left_out.get(fact.domain), log=fact.domain in logged) for fact in facts)
+
+
+def _sensor(fact: MeterFact, not_in_total: str | None, *, log: bool) -> Sensor:
     unit_j = float(Fraction(fact.unit_j or "0"))
     gauge = fact.kind == "gauge"  # its counts are steps of the gauge x ns
+    joules: float | str = "a gauge shows watts" if gauge else unit_j
+    watts: float | str = "a counter counts joules" if not gauge else "as fine as its log" if log else unit_j * _NS
     return Sensor(
         fact=fact, tolerance=tolerance_of(fact), not_in_total=not_in_total,
-        resolution_j=None if gauge else unit_j,
-        resolution_j_missing="a gauge shows watts" if gauge else UNSET,
-        resolution_w=unit_j * _NS if gauge else None,
-        resolution_w_missing=UNSET if gauge else "a counter counts joules",
+        **_noted("resolution_j", joules), **_noted("resolution_w", watts),
     )  # fmt: skip
 
 
@@ -193,7 +198,7 @@ def _rest(
     meters: MeterSet, clock: Clock, tell: Callable[[str], None], *, quick: bool
 ) -> tuple[IdleReading, ReadCost | str]:
     """Return power at rest, and what reading the meters costs, or why there is neither."""
-    counters = CounterSet(meters.facts)
+    counters = CounterSet(meters.facts, meters.refusals)
     if not meters.facts or quick:
         why = _QUICK if quick else "no sensor"
         return IdleReading(power=None, reason=why), why
@@ -212,8 +217,7 @@ def _rest(
         idle = idle if idle.power is not None else _why_not(idle, meters)
     cost = ReadCost(
         reads=reads, domains=len(meters.facts), read_s=read_s, null_read_s=null_read_time(clock),
-        watching_share=None if isinstance(watching, str) else watching,
-        watching_share_missing=watching if isinstance(watching, str) else UNSET,
+        **_noted("watching_share", watching),
     )  # fmt: skip
     return idle, cost
 

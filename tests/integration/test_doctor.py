@@ -69,11 +69,23 @@ def test_a_plug_can_be_checked_before_a_run(capsys: pytest.CaptureFixture[str]):
         found = json.loads(capsys.readouterr().out)
     assert (found["answer"]["measured"], found["answer"]["scope"]) == ("yes", "wall")
     assert found["meters_named"] == [name]
+    [wall] = found["sensors"]
+    assert wall["resolution_w"] == pytest.approx(0.001)
+    assert wall["resolution_j"] is None
     with fake.FakeDevice(lambda _path, _headers: fake.status(401)) as plug:
         assert main(["doctor", "--quick", "--meter", f"shelly:{plug.address}"]) == 0
     text = capsys.readouterr().out
     assert "joules?  NO" in text
     assert "401" in text
+
+
+def test_a_log_can_be_checked_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = tmp_path / "wall.csv"
+    log.write_text("time,power_w\n" + "".join(f"2026-01-31T12:00:{n:02}Z,143.2\n" for n in range(30)))
+    assert main(["doctor", "--quick", "--meter", f"csv:{log}", "--json", "-"]) == 0
+    [wall] = json.loads(capsys.readouterr().out)["sensors"]
+    assert (wall["fact"]["domain"], wall["fact"]["tick_s"]) == ("wall", 1.0)
+    assert (wall["resolution_w"], wall["resolution_w_missing"]) == (None, "as fine as its log")
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -141,8 +141,11 @@ def _sensors(found: Examination) -> Iterator[RenderableType]:
 
 def _sensor(sensor: Sensor) -> tuple[str, ...]:
     fact = sensor.fact
-    gauge = sensor.resolution_w
-    step = _short(gauge, "W") if gauge is not None else _short(sensor.resolution_j or 0.0, "J")
+    step = "?"
+    if sensor.resolution_j is not None:
+        step = _short(sensor.resolution_j, "J")
+    elif sensor.resolution_w is not None:
+        step = _short(sensor.resolution_w, "W")
     tick = "?" if fact.tick_s is None else _short(fact.tick_s, "s", digits=2)
     width = f"\u00b1{100 * sensor.tolerance:.2g} %"
     return fact.domain, fact.grade, tick, step, width, _short(fact.min_window_s, "s"), _in_total(sensor)
