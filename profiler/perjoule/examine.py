@@ -126,7 +126,8 @@ def examine(
     return Examination(
         tool=ToolFacts(name="perjoule", version=__version__), host=facts, threads_default=threads,
         meters_named=tuple(names or ()), answer=_answer(found, refused, facts, stored),
-        sensors=_sensors(found, refused, logged), refused=tuple(refused), idle_power=idle.power, idle_power_missing=idle.reason,
+        sensors=_sensors(found, refused, logged), refused=tuple(refused),
+        idle_power=idle.power, idle_power_missing=idle.reason,
         **_noted("calibration", stored), **_noted("model_power", _model_power(model, threads)),
         model_explained=tuple(explain(facts, model, threads)),
         coefficients_source=coefficients().spec_power, **timed, **_noted("reading", reading), backends=_backends(),

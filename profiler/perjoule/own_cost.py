@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ def harness_cost(clock: Clock) -> HarnessCost:
     backend = registry.load("perjoule.backends", "null")(clock)
     options = EngineOptions(context_tokens=2 * NULL_TOKENS, extra={"ttft_s": PACE_S, "itl_s": PACE_S})
     engine = backend.load(backend.prepare("null", options, lambda _text, _share: None), options)
+    gc.collect()
     before = _floor(clock)
     seen = observe_request(engine, clock, [0], NULL_TOKENS)
     floor = (before, _floor(clock))
