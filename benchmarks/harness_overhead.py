@@ -51,11 +51,15 @@ def null_run(tokens: int, folder: Path) -> dict[str, Any]:
 
 
 def measured(result: dict[str, Any]) -> dict[str, float]:
-    """Return CPU and wall seconds of the measured request: of the worker, of the parent, of everybody else."""
-    [sample] = [s for s in result["samples"] if s["phase"] == "measured"]
-    windows = [w for w in result["windows"] if w["id"].startswith(f"{sample['window']}/")]
+    """Return CPU and wall seconds of the measured requests: of the worker, of the parent, of everybody else.
+
+    There is one, and one more for each that was disturbed and tried again.
+    """
+    samples = [s for s in result["samples"] if s["phase"] == "measured"]
+    stems = {s["window"] for s in samples}
+    windows = [w for w in result["windows"] if w["id"].rpartition("/")[0] in stems]
     return {
-        "tokens": sample["output_tokens"],
+        "tokens": sum(s["output_tokens"] for s in samples),
         "wall_s": sum(w["end_s"] - w["start_s"] for w in windows),
         "worker_s": sum(w["cpu_s"] for w in windows),
         "parent_s": result["overhead"]["harness_cpu_s"],
