@@ -76,7 +76,7 @@ def make_sample(
 
 
 def make_windows(sample: Sample, *, rejected: str | None = None) -> tuple[Window, Window]:
-    """Return the sample's two windows: both cores busy, nobody else."""
+    """Return the sample's two windows: both cores busy, nobody else, unless they are rejected."""
     spans = (
         ("prefill", sample.start_s, sample.first_token_s, 318_000_000),
         ("decode", sample.first_token_s, sample.end_s, 315_000_000 * (sample.output_tokens - 1)),
@@ -84,7 +84,8 @@ def make_windows(sample: Sample, *, rejected: str | None = None) -> tuple[Window
     prefill, decode = (
         Window(
             id=f"{sample.window}/{phase}", process=sample.process, phase=phase,  # type: ignore[arg-type]
-            start_s=start, end_s=end, cpu_s=2 * (end - start), steal_s=0.0, foreign_cpu_s=0.0,
+            start_s=start, end_s=end, cpu_s=2 * (end - start), steal_s=0.0,
+            foreign_cpu_s=1.0 if rejected else 0.0,
             bytes_streamed=streamed, rejected=rejected,
         )
         for phase, start, end, streamed in spans
@@ -142,7 +143,6 @@ def make_raw(**changes: Any) -> RawRun:
             after=None, after_missing=NO_SENSOR,
         ),
         runs=tuple(make_process(p) for p in range(5)),
-        meter_cpu_s=0.0,
     )
     return msgspec.structs.replace(raw, **changes)
 

@@ -11,6 +11,7 @@ import msgspec
 from perjoule import __version__, registry
 from perjoule.checks import run_checks
 from perjoule.measure import ProcessRun
+from perjoule.meters.idle import derive_idle
 from perjoule.protocols import EngineOptions
 from perjoule.records import (
     BackendFacts,
@@ -26,6 +27,7 @@ from perjoule.records import (
     RunResult,
     RunSettings,
     ToolFacts,
+    Window,
     flatten_metrics,
 )
 from perjoule.scenario import Scenario, facts, from_facts
@@ -56,13 +58,16 @@ class RawRun(Record, frozen=True, kw_only=True):
     meters: tuple[MeterFact, ...]
     meters_refused: tuple[MeterRefusal, ...]
     idle: IdlePower
+    idle_windows: tuple[Window, ...] = ()
     runs: tuple[ProcessRun, ...]
-    meter_cpu_s: float
 
 
 def assemble(raw: RawRun) -> RunResult:
     """Return the complete result of one configuration, with its metrics, energy, checks and id."""
-    refused = {r.reason: r for r in (*raw.meters_refused, *(r for run in raw.runs for r in run.refusals))}
+    refused = {
+        (r.meter, r.domain or r.reason): r
+        for r in (*(r for run in raw.runs for r in run.refusals), *raw.meters_refused)
+    }
     return derive(
         RunResult(
             created_utc=raw.created.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -78,7 +83,7 @@ def assemble(raw: RawRun) -> RunResult:
             idle=raw.idle,
             processes=tuple(run.record for run in raw.runs),
             samples=tuple(s for run in raw.runs for s in run.samples),
-            windows=tuple(w for run in raw.runs for w in run.windows),
+            windows=(*raw.idle_windows, *(w for run in raw.runs for w in run.windows)),
             blocks=tuple(b for run in raw.runs for b in run.blocks),
             memory=tuple(m for run in raw.runs for m in run.memory),
             metrics={},
@@ -90,7 +95,7 @@ def assemble(raw: RawRun) -> RunResult:
             overhead=Overhead(
                 harness_cpu_s=sum(run.harness_cpu_s for run in raw.runs),
                 harness_share=0.0,
-                meter_cpu_s=raw.meter_cpu_s,
+                meter_cpu_s=sum(run.meter_cpu_s for run in raw.runs),
             ),
             publishable=False,
         )
@@ -100,9 +105,12 @@ def assemble(raw: RawRun) -> RunResult:
 def derive(result: RunResult) -> RunResult:
     """Return the result with every derived part computed again from its raw parts.
 
-    Raw are settings, facts, processes, samples, windows, memory and CPU times; derived are metrics, energy,
+    Raw are settings, facts, processes, samples, windows, memory and CPU times; derived are idle power, metrics, energy,
     the overhead's share, checks, ``publishable`` and ``id``. Raises ``InputError`` for a wrong scenario spec.
     """
+    result = msgspec.structs.replace(
+        result, idle=derive_idle(result.windows, result.meters, result.meters_refused, result.idle)
+    )
     scenario = from_facts(result.scenario)
     selection = select(result.samples, result.windows, scenario)
     assessment = _assess(result, selection.samples)

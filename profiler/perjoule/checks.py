@@ -94,6 +94,21 @@ def _noisy_host(result: RunResult) -> Iterator[Check]:
         )
 
 
+def _noisy_blocks(result: RunResult) -> Iterator[Check]:
+    windows = {w.id: w for w in result.windows}
+    reasons = [windows[b.window].rejected for b in result.blocks if b.window in windows]
+    disturbed = [r for r in reasons if r is not None]
+    if disturbed and len(reasons) - len(disturbed) < len({s.process for s in result.samples}):
+        yield Check(
+            code="noisy_blocks",
+            severity="invalid",
+            message=f"{len(disturbed)} of {len(reasons)} blocks of prefills were disturbed and too few clean ones "
+            f"remain, so all are used; for example {disturbed[0]}",
+            hint="stop other work on this machine and run again",
+            data={"disturbed": len(disturbed), "blocks": len(reasons)},
+        )
+
+
 def _no_requests(result: RunResult) -> Iterator[Check]:
     if not any(s.phase == "measured" for s in result.samples):
         yield Check(
@@ -226,6 +241,7 @@ _RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (
     _no_requests,
     _few_processes,
     _noisy_host,
+    _noisy_blocks,
     _simulated_sensors,
     _target_missed,
     _not_steady,

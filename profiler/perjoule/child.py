@@ -68,13 +68,17 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def receive(self, doing: str) -> messages.Event:
-        """Wait for the next event. ``doing`` is what a crash or a hang is reported as having happened in."""
+    def receive(self, doing: str, *, quiet_s: float = 0.0) -> messages.Event:
+        """Wait for the next event. ``doing`` is what a crash or a hang is reported as having happened in.
+
+        ``quiet_s`` is for how long the worker may be silent because it was told to work without a word.
+        """
         self._doing = doing
+        limit_s = self._stall_s + quiet_s
         while b"\n" not in self._buffer:
-            if not self._poll.poll(self._stall_s * 1000):
+            if not self._poll.poll(limit_s * 1000):
                 raise EngineError(
-                    f"the engine said nothing for {self._stall_s:g} s while {doing}; it was stopped{self._tail()}",
+                    f"the engine said nothing for {limit_s:g} s while {doing}; it was stopped{self._tail()}",
                     hint="raise the limit with --set run.stall_s=SECONDS if the machine is that slow",
                 )
             chunk = os.read(self._events, _READ_BYTES)
@@ -89,6 +93,10 @@ class Child:
 
     def go(self) -> None:
         self._send(messages.GO)
+
+    def judge(self, *, kept: bool) -> None:
+        """Tell the worker whether its last request counts, or was disturbed."""
+        self._send(messages.KEPT if kept else messages.NOISY)
 
     def stop(self) -> None:
         """Close the pipes; kill the worker unless it ends by itself. Safe to call twice."""

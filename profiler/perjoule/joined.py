@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 
 def join_logs(
-    runs: Sequence[ProcessRun], meters: MeterSet, started: datetime, busy: Sequence[tuple[float, float]]
-) -> list[ProcessRun]:
-    """Return the runs with the readings of logged meters added to each window; ``started`` is second 0 of the run.
+    runs: Sequence[ProcessRun],
+    idle: Sequence[Window],
+    meters: MeterSet,
+    started: datetime,
+    busy: Sequence[tuple[float, float]],
+) -> tuple[list[ProcessRun], list[Window]]:
+    """Return runs and idle windows with the readings of logged meters added; ``started`` is second 0 of the run.
 
     ``busy`` holds, for instants in order, seconds of the run and busy CPU seconds of the whole machine so far: a log's
     clock is set by it, so it should cover times of load and of rest. Where a log has nothing for a window, the window
     gets no reading of that domain and the reason is kept.
     """
     if not meters.has_logs:
-        return list(runs)
+        return list(runs), list(idle)
     zero_s = started.timestamp()
-    windows = [w for run in runs for w in run.windows]
+    windows = [w for run in runs for w in run.windows] + list(idle)
     loads = [
         Load(start_utc_s=zero_s + begin, end_utc_s=zero_s + end, busy=max(0.0, spent_end - spent) / (end - begin))
         for (begin, spent), (end, spent_end) in pairwise(sorted(busy))
@@ -50,7 +54,7 @@ def join_logs(
             changed.append(window_with)
             refusals.update({r.reason: r for r in refused})
         joined.append(replace(run, windows=tuple(changed), refusals=tuple(refusals.values())))
-    return joined
+    return joined, [_with_readings(window, next(rows), next(rows))[0] for window in idle]
 
 
 def _with_readings(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -10,13 +9,13 @@ import msgspec
 from perjoule import host, messages
 from perjoule.child import Child
 from perjoule.errors import EngineError
+from perjoule.meters.readings import readings_between
 from perjoule.records import (
     UNSET,
     Block,
     MemoryPeak,
     MeterRefusal,
     ProcessRecord,
-    Reading,
     Record,
     Sample,
     Window,
@@ -24,15 +23,15 @@ from perjoule.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from perjoule.meters import MeterSet
-    from perjoule.protocols import Clock, Count
+    from perjoule.protocols import Clock
 
 # Rejection limits of docs/method.md: shares of all visible cores' time.
 MAX_FOREIGN_SHARE = 0.02
 MAX_STEAL_SHARE = 0.01
-_INT53 = 2**53
+_BLOCK_SLACK = 2.0  # a block is over in little more than its window, unless the machine is disturbed
 
 
 class Tell(Protocol):
@@ -51,6 +50,7 @@ class ProcessRun(Record, frozen=True, kw_only=True):
     effective_options: dict[str, Any]
     libraries: dict[str, str]
     harness_cpu_s: float
+    meter_cpu_s: float = 0.0
     busy: tuple[tuple[float, float], ...] = ()  # at each edge: seconds of the run, busy CPU seconds of the machine
     refusals: tuple[MeterRefusal, ...] = ()
 
@@ -64,7 +64,7 @@ class _Edge:
         self.refusals = [r for r in readings if isinstance(r, MeterRefusal)]
         self.cpu_times = host.read_cpu_times()
         self.own_cpu_ns = clock.cpu_ns()
-        self.at_ns = clock.now_ns()
+        self.at_ns, self.meter_cpu_s = clock.now_ns(), meters.cpu_s
 
 
 def measure_process(
@@ -90,8 +90,10 @@ def measure_process(
         seen = 0
         if when_loaded is not None:
             when_loaded()
+        quiet_s = 0.0
         while True:
-            event = child.receive("running a request" if seen else "running its first request")
+            event = child.receive("running a request" if seen else "running its first request", quiet_s=quiet_s)
+            quiet_s = _BLOCK_SLACK * job.prefill_block_s if isinstance(event, messages.BlockReady) else 0.0
             if isinstance(event, messages.Ready):
                 tell("measuring" if event.measured else "warming up", min(0.95, seen / total))
                 follow.ready()
@@ -102,11 +104,11 @@ def measure_process(
                 child.go()
             elif isinstance(event, messages.PrefillBlock):
                 follow.block(event)
-            elif isinstance(event, messages.FirstToken):
-                follow.first_token()
+            elif isinstance(event, messages.FirstToken | messages.LastToken):
+                follow.edge()
             elif isinstance(event, messages.Request):
                 seen += 1
-                follow.request(event)
+                child.judge(kept=follow.request(event))
             elif isinstance(event, messages.Finished):
                 child.finish()
                 return follow.finish(event, begin_ns)
@@ -133,24 +135,25 @@ class _Follower:
         self._windows: list[Window] = []
         self._blocks: list[Block] = []
         self._edges: list[_Edge] = []
-        self._own_cpu_ns = 0
+        self._own_cpu_ns, self._meter_cpu_s = 0, 0.0
         self._busy: list[tuple[float, float]] = []
         self._refusals: dict[str, MeterRefusal] = {}
 
     def ready(self) -> None:
         self._edges = [_Edge(self._meters, self._clock)]
 
-    def first_token(self) -> None:
+    def edge(self) -> None:
         self._edges.append(_Edge(self._meters, self._clock))
 
-    def request(self, event: messages.Request) -> None:
-        self._edges.append(_Edge(self._meters, self._clock))
+    def request(self, event: messages.Request) -> bool:
+        """Keep a request as a sample and two windows; return whether it was undisturbed."""
         start, first, end = self._edges
         self._note_edges()
         seen = event.observed
         stem = f"{self._job.process}.{event.index}"
         if event.measured:
             self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns
+            self._meter_cpu_s += end.meter_cpu_s - start.meter_cpu_s
         self._samples.append(self._sample(event, stem))
         spans = (
             (
@@ -168,8 +171,9 @@ class _Follower:
             self._window(f"{stem}/{phase}", phase, before, after, begin, stop, cpu, streamed[phase])  # type: ignore[arg-type]
             for phase, before, after, begin, stop, cpu in spans
         ]
-        reason = _rejection(windows, start.cpu_times.cores)
+        reason = rejection(windows, start.cpu_times.cores)
         self._windows += [_marked(w, reason) for w in windows]
+        return reason is None
 
     def block(self, event: messages.PrefillBlock) -> None:
         self._edges.append(_Edge(self._meters, self._clock))
@@ -181,7 +185,7 @@ class _Follower:
         known = weights is not None and kv is not None
         streamed = event.requests * (weights or 0) + (kv or 0) * event.prompt_tokens if known else None
         window = self._window(name, "prefill", start, end, event.start_ns, event.end_ns, event.cpu_ns, streamed)
-        self._windows.append(_marked(window, _rejection([window], start.cpu_times.cores)))
+        self._windows.append(_marked(window, rejection([window], start.cpu_times.cores)))
         self._blocks.append(Block(
             process=self._job.process, window=name, requests=event.requests, prompt_tokens=event.prompt_tokens
         ))  # fmt: skip
@@ -189,7 +193,8 @@ class _Follower:
     def _note_edges(self) -> None:
         """Keep what was refused at the edges, and how busy the machine was."""
         self._busy += [(self._seconds(edge.at_ns), edge.cpu_times.busy_s) for edge in self._edges]
-        self._refusals.update({r.reason: r for edge in self._edges for r in edge.refusals})
+        for refusal in (r for edge in self._edges for r in edge.refusals):
+            self._refusals.setdefault(f"{refusal.meter} {refusal.domain or refusal.reason}", refusal)
 
     def finish(self, event: messages.Finished, begin_ns: int) -> ProcessRun:
         cold = self._samples[0]
@@ -212,6 +217,7 @@ class _Follower:
             effective_options=self._loaded.effective_options,
             libraries=self._loaded.libraries,
             harness_cpu_s=self._own_cpu_ns / 1e9,
+            meter_cpu_s=self._meter_cpu_s,
             busy=tuple(self._busy),
             refusals=tuple(self._refusals.values()),
         )
@@ -284,37 +290,11 @@ class _Follower:
         )
 
 
-def readings_between(
-    before: dict[str, Count], after: dict[str, Count], begin_ns: int, stop_ns: int
-) -> tuple[Reading, ...]:
-    return tuple(
-        Reading(
-            domain=domain,
-            start_count=_json_int(start.count),
-            end_count=_json_int(after[domain].count),
-            skew_s=(_middle_ns(after[domain]) - stop_ns - (_middle_ns(start) - begin_ns)) / 1e9,
-            polls=_polls(start, after[domain]),
-            sampling_error_count=math.sqrt(max(0.0, after[domain].variance - start.variance)),
-        )
-        for domain, start in before.items()
-        if domain in after
-    )
+def rejection(windows: Sequence[Window], cores: int) -> str | None:
+    """Return by what a request was disturbed; judged as a whole, since one window is a few ticks of the kernel's clock.
 
-
-def _polls(start: Count, end: Count) -> int | None:
-    return None if start.polls is None or end.polls is None else end.polls - start.polls
-
-
-def _middle_ns(count: Count) -> int:
-    return (count.before_ns + count.after_ns) // 2
-
-
-def _json_int(count: int) -> int | str:
-    return count if abs(count) <= _INT53 else str(count)
-
-
-def _rejection(windows: list[Window], cores: int) -> str | None:
-    """Judge a request as a whole: its windows are shorter than a few ticks of the kernel's clock."""
+    ``cores`` are those of the whole machine (``host.cpu.threads`` of a result).
+    """
     capacity_s = cores * sum(w.duration_s for w in windows)
     foreign_s = sum(w.foreign_cpu_s or 0.0 for w in windows)
     steal_s = sum(w.steal_s or 0.0 for w in windows)

@@ -41,6 +41,7 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
 
 Job = PrepareJob | MeasureJob
 GO = b"go\n"  # the parent has read its meters: the request may start
+KEPT, NOISY = b"kept\n", b"noisy\n"  # the parent's verdict on a request, so that a noisy one can be measured again
 
 # ---- worker to parent (its own pipe) ----
 
@@ -88,6 +89,10 @@ class FirstToken(Record, frozen=True, kw_only=True, tag_field="event", tag="firs
     at_ns: int
 
 
+class LastToken(Record, frozen=True, kw_only=True, tag_field="event", tag="last_token"):
+    """A request has ended; said at once, so that the meters are read close to its end."""
+
+
 class Request(Record, frozen=True, kw_only=True, tag_field="event", tag="request"):
     index: int
     measured: bool
@@ -113,7 +118,10 @@ class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed")
 
 
 Tell = Callable[[str, float | None], None]
-Event = Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | FirstToken | Request | Finished | Failed
+Event = (
+    Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | FirstToken | LastToken | Request
+    | Finished | Failed
+)  # fmt: skip
 
 _ENCODER = msgspec.json.Encoder()
 _JOBS: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)

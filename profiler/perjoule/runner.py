@@ -9,6 +9,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec.structs import replace
+
 from perjoule import assemble, host, messages, store
 from perjoule.child import Child
 from perjoule.clock import MonotonicClock
@@ -18,9 +20,9 @@ from perjoule.measure import ProcessRun, measure_process
 from perjoule.meters import MeterSet, open_meters
 from perjoule.meters.alive import characterise
 from perjoule.meters.calibration import load_calibration
-from perjoule.meters.idle import NOT_REACHED, IdleReading, idle_power, measure_idle
+from perjoule.meters.idle import NOT_REACHED, WHEN, IdleReading, idle_power, measure_idle
 from perjoule.protocols import EngineOptions, Prepared
-from perjoule.records import IdlePower, Record, RunResult, RunSettings
+from perjoule.records import Record, RunResult, RunSettings
 from perjoule.scenario import Scenario
 from perjoule.stats.sequential import enough
 
@@ -107,11 +109,12 @@ class _Runner:
         self._clock = clock
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of runs, not a secret
         self._paths: list[Path] = []
-        self._loaded: IdleReading | None = None
+        self._at_rest: dict[str, IdleReading] = {}
         self._busy: list[tuple[float, float]] = []  # seconds of the run, CPU seconds of the whole machine so far
 
     def run(self) -> list[Path]:
-        self._calibration = load_calibration(host.read_host({}))
+        self._host = host.read_host({})
+        self._calibration = load_calibration(self._host)
         states = [self._prepare(c) for c in self._plan.configurations]
         with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
             characterise(meters, self._clock)
@@ -119,17 +122,20 @@ class _Runner:
             self._epoch_ns = self._clock.now_ns()
             self._created = self._clock.utc_now()
             self._note_busy()
-            before = measure_idle(meters, self._clock)
             try:
+                self._idle("before", meters)
                 self._measure_all(states, meters)
+                self._note_busy()
+                self._idle("after", meters)
             except KeyboardInterrupt:
-                self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, NOT_REACHED))
+                self._save_all(states, meters)
                 saved = ", ".join(str(p) for p in self._paths) or "nothing was finished"
                 raise InterruptedRunError(f"interrupted; saved: {saved}", hint="run the same command again") from None
+            except PerjouleError:
+                self._save_all(states, meters)  # what was finished is kept, whatever ended the run
+                raise
             self._note_busy()
-            after = measure_idle(meters, self._clock)
-            self._note_busy()
-            self._save_all(states, meters, idle_power(before, self._loaded or NOT_REACHED, after))
+            self._save_all(states, meters)
         errors = [s.error for s in states if s.error is not None]
         if errors:
             raise errors[0]
@@ -183,8 +189,8 @@ class _Runner:
             self._listener.phase(label, f"process {number + 1} of at least {least}: {text}", overall, state.left_s)
 
         def when_loaded() -> None:
-            if self._loaded is None:
-                self._loaded = measure_idle(meters, self._clock)
+            if "loaded" not in self._at_rest:
+                self._idle("loaded", meters)
 
         begin_ns = self._clock.now_ns()
         try:
@@ -206,6 +212,9 @@ class _Runner:
         state.measuring_s += (self._clock.now_ns() - begin_ns) / 1e9
         state.decide()
 
+    def _idle(self, when: str, meters: MeterSet) -> None:
+        self._at_rest[when] = measure_idle(meters, self._clock, when, self._epoch_ns)
+
     def _note_busy(self) -> None:
         self._busy.append(((self._clock.now_ns() - self._epoch_ns) / 1e9, host.read_cpu_times().busy_s))
 
@@ -226,12 +235,14 @@ class _Runner:
             prefill_block_s=meters.min_window_s,
         )
 
-    def _save_all(self, states: list[_Progress], meters: MeterSet, idle: IdlePower) -> None:
+    def _save_all(self, states: list[_Progress], meters: MeterSet) -> None:
+        readings = [self._at_rest.get(when, NOT_REACHED) for when in WHEN]
+        idle, at_rest = idle_power(*readings), [r.window for r in readings if r.window is not None]
         for state in states:
             if not state.runs:
                 continue
             configuration = state.configuration
-            runs = join_logs(state.runs, meters, self._created, self._busy)
+            runs, rest = join_logs(state.runs, at_rest, meters, self._created, self._busy)
             raw = assemble.RawRun(
                 created=self._created,
                 reproduce=self._plan.reproduce,
@@ -240,12 +251,12 @@ class _Runner:
                 model=state.prepared.model,
                 backend=configuration.backend,
                 options=configuration.options,
-                host=host.read_host(runs[0].libraries),
+                host=replace(self._host, libraries=runs[0].libraries),
                 meters=tuple(meters.noted_facts()),
                 meters_refused=tuple(meters.refusals),
                 idle=idle,
+                idle_windows=tuple(rest),
                 runs=tuple(runs),
-                meter_cpu_s=meters.cpu_s,
             )
             result = assemble.assemble(raw)
             path = store.save(result, self._plan.out_dir)

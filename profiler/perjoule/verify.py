@@ -9,6 +9,7 @@ import msgspec
 
 from perjoule.assemble import derive
 from perjoule.errors import PerjouleError
+from perjoule.measure import rejection
 from perjoule.scenario import spec_sha256
 from perjoule.stats.selection import stem
 from perjoule.store.canonical import canonical_id
@@ -16,19 +17,19 @@ from perjoule.store.canonical import canonical_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perjoule.records import RunResult, Sample
+    from perjoule.records import RunResult, Sample, Window
 
 # The last digits of a t quantile or a sum may differ between versions of the libraries.
 _RELATIVE_TOLERANCE = 1e-9
-_DERIVED = ("metrics", "energy", "overhead", "checks", "publishable")
+_DERIVED = ("idle", "metrics", "energy", "overhead", "checks", "publishable")
 
 
 def verify(result: RunResult) -> list[str]:
     """Return what does not hold, one line each; empty if the result is whole and says what its samples say."""
-    problems = [*_integrity(result), *_raw_parts(result)]
+    problems = [*_integrity(result), *_raw_parts(result), *_noise(result)]
     try:
         again = derive(result)
-    except (PerjouleError, ValueError, ArithmeticError) as error:
+    except (PerjouleError, ValueError, ArithmeticError, LookupError) as error:
         return [*problems, f"its numbers cannot be computed again: {error}"]
     for name in _DERIVED:
         told, found = msgspec.to_builtins(getattr(result, name)), msgspec.to_builtins(getattr(again, name))
@@ -64,6 +65,18 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
             yield f"sample {sample.window}: lacks a window"
         if not _tokens_in_order(sample):
             yield f"sample {sample.window}: its token times do not fit its stamps and count"
+
+
+def _noise(result: RunResult) -> Iterator[str]:
+    """Judge the disturbance of every request and block again, from the CPU times in its windows."""
+    together: dict[str, list[Window]] = {}
+    for window in result.windows:
+        if window.phase in {"prefill", "decode"}:
+            together.setdefault(stem(window), []).append(window)
+    for name, windows in together.items():
+        found = rejection(windows, result.host.cpu.threads)
+        if any((w.rejected is None) != (found is None) for w in windows):
+            yield f"windows of {name}: the file says rejected: {windows[0].rejected}; its CPU times give: {found}"
 
 
 def _windows(result: RunResult, known: set[str]) -> Iterator[str]:

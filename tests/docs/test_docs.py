@@ -75,7 +75,7 @@ def known_options(parser: argparse.ArgumentParser) -> set[str]:
 
 def test_options_in_the_docs_exist():
     spans = [(d.name, s) for d in DOCS for s in code(d) if s.startswith(("--", "perjoule "))]
-    named = {(name, option) for name, span in spans for option in re.findall(r"--[a-z][a-z-]+", span)}
+    named = {(name, option) for name, span in spans for option in re.findall(r"--[a-z][a-z0-9-]+", span)}
     assert len(named) > 10
     assert {pair for pair in named if pair[1] not in known_options(build_parser())} == set()
 

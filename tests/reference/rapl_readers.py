@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from traces import SimulatedClock
 
 from perjoule.clock import MonotonicClock
-from perjoule.measure import readings_between
 from perjoule.meters.counters import CounterSet
 from perjoule.meters.powercap import PowercapMeter
+from perjoule.meters.readings import readings_between
 from perjoule.protocols import Count
 from perjoule.records import MeterRefusal, Window
 

@@ -35,10 +35,12 @@ def observe_request(
     *,
     stop: frozenset[int] = frozenset(),
     on_first_token: Callable[[int], None] | None = None,
+    on_end: Callable[[], None] | None = None,
 ) -> Observed:
     """Run one request and stamp each token where its id comes into being, the same way for every engine.
 
-    ``on_first_token(ns)`` is called once, after the stamp of the first token has been taken.
+    ``on_first_token(ns)`` and ``on_end()`` are called once, after the stamps of the first token and of the end have
+    been taken. Call ``gc.collect()`` before: nothing is collected meanwhile.
     """
     token_ns: list[int] = []
     now_ns, stamp = clock.now_ns, token_ns.append
@@ -61,6 +63,8 @@ def observe_request(
         reason: FinishReason = engine.generate(prompt_ids, max_new_tokens, stop, on_token)
         end_ns = clock.now_ns()
         end_cpu_ns = clock.cpu_ns()
+        if on_end is not None:
+            on_end()
     return Observed(
         start_ns=start_ns,
         first_token_ns=token_ns[0],
@@ -96,7 +100,6 @@ def observe_prefills(
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Keep Python's cyclic collector out of a request, as timeit does: its pauses belong to no engine."""
-    gc.collect()
     gc.disable()
     try:
         yield

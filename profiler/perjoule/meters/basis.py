@@ -192,6 +192,4 @@ def _measured(energy: Energy, fact: MeterFact) -> Energy:
     """Return the energy of one metered domain, with its own scope, grade, label and tolerance."""
     tolerance = tolerance_of(fact)
     bounds = (energy.value * max(0.0, 1 - tolerance), energy.value * (1 + tolerance))
-    return replace(
-        energy, scope=fact.scope, grade=fact.grade, label=fact.label, convention="gross", systematic=bounds
-    )
+    return replace(energy, scope=fact.scope, grade=fact.grade, label=fact.label, convention="gross", systematic=bounds)

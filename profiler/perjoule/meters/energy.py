@@ -185,11 +185,10 @@ class _Assessor:
         if not blocks:
             return self._per("J", ("prefill",), lambda s: s.prompt_tokens)
         by_id = {w.id: w for w in self._evidence.windows}
-        clean = [b for b in blocks if b.window in by_id and by_id[b.window].rejected is None]
-        if len(clean) < len(self._by_process):
-            return Missing(reason=f"{len(blocks) - len(clean)} of {len(blocks)} blocks of prefills were disturbed")
+        clean = [b for b in blocks if by_id[b.window].rejected is None]
         values: list[Part] = []
-        for block in clean:
+        # as with requests: where too few are clean all are used, and the check noisy_blocks says so
+        for block in clean if len(clean) >= len(self._by_process) else blocks:
             windows = [by_id[block.window]]
             parts = self._basis.too_short(windows) or self._basis.price(windows)
             if isinstance(parts, str):

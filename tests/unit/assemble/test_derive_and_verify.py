@@ -5,7 +5,7 @@ import pytest
 from builders import make_host, make_model, make_process, make_raw, make_result, make_scenario
 
 from perjoule.assemble import assemble, derive
-from perjoule.records import Energy, MeterFact, MeterRefusal, Quantity
+from perjoule.records import Block, Energy, IdlePower, MeterFact, MeterRefusal, Quantity
 from perjoule.verify import verify
 
 # The single-stream names of docs/results-format.md.
@@ -119,3 +119,25 @@ def test_verify_finds_what_was_changed(tamper, where):
     problems = verify(msgspec.structs.replace(result, **tamper(result)))
     assert any(where in problem for problem in problems), problems
     assert any(problem.startswith("id:") for problem in problems)
+
+
+def test_noise_that_was_talked_away_is_found():
+    result = assemble(make_raw(runs=tuple(make_process(p, rejected="noise") for p in range(5))))
+    quiet = tuple(msgspec.structs.replace(w, rejected=None) for w in result.windows)
+    problems = verify(derive(msgspec.structs.replace(result, windows=quiet)))
+    assert any("its CPU times give" in problem for problem in problems)
+
+
+def test_idle_power_without_its_window_is_found():
+    result = make_result()
+    told = {"package-0": result.energy.headline}
+    invented = IdlePower(before=told, loaded=None, loaded_missing="none", after=told)  # type: ignore[arg-type]
+    problems = verify(msgspec.structs.replace(result, idle=invented))
+    assert any(problem.startswith("idle.before") for problem in problems)
+
+
+def test_damage_is_told_not_raised():
+    result = make_result()
+    block = Block(process=0, window="0.block/prefill", requests=1, prompt_tokens=1)
+    assert any("blocks" in p for p in verify(msgspec.structs.replace(result, blocks=(block,))))
+    assert verify(msgspec.structs.replace(result, windows=()))

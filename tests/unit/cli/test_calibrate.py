@@ -83,7 +83,7 @@ def edited() -> RunResult:
 
 def disturbed() -> RunResult:
     result = results()[0]
-    windows = tuple(msgspec.structs.replace(w, rejected="others worked") for w in result.windows)
+    windows = tuple(msgspec.structs.replace(w, rejected="others worked", foreign_cpu_s=1.0) for w in result.windows)
     return derive(msgspec.structs.replace(result, windows=windows))
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from traces import KINDS, NS, SimulatedClock, Trace, counter_value
 
-from perjoule.measure import readings_between
 from perjoule.meters.counters import domain_part
 from perjoule.meters.gauge import GaugePoller, integral_unit_j
+from perjoule.meters.readings import readings_between
 from perjoule.protocols import Count
 from perjoule.records import MeterFact, Window
 
