@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 
 from perjoule.errors import HostError
 from perjoule.records import UNSET, CpuCache, CpuFacts, HostFacts, Reason, Record
@@ -99,6 +96,8 @@ def read_cpu_times() -> CpuTimes:
     path = procfs_root() / "stat"
     cores = os.cpu_count() or 1
     if sys.platform != "linux" and not path.exists():
+        import psutil  # noqa: PLC0415 - the meter layer needs none of it to be imported
+
         times = psutil.cpu_times()
         busy = times.user + times.system + getattr(times, "nice", 0.0)
         return CpuTimes(busy_s=busy, steal_s=0.0, cores=cores)
@@ -115,6 +114,8 @@ def read_cpu_times() -> CpuTimes:
 
 def default_threads() -> int:
     """Return min(physical cores, cores this process may run on, cgroup CPU limit), at least 1."""
+    import psutil  # noqa: PLC0415
+
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed, int(cgroup_cpus() or physical)))
@@ -157,6 +158,10 @@ def _cgroups() -> Iterator[Path]:
 
 def read_host(libraries: dict[str, str]) -> HostFacts:
     """Read the facts that a result carries."""
+    import platform  # noqa: PLC0415
+
+    import psutil  # noqa: PLC0415
+
     from perjoule.meters import nvml  # noqa: PLC0415 - only where facts are read
     from perjoule.meters.guard import within  # noqa: PLC0415
 
@@ -185,6 +190,8 @@ def machine_id(cpu: CpuFacts, memory_bytes: int, gpus: tuple[str, ...], hypervis
         cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.cores_visible, cpu.threads,
         round(memory_bytes / _GIB), list(gpus), hypervisor,
     ]  # fmt: skip
+    import hashlib  # noqa: PLC0415
+
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:12]
 
 
@@ -196,6 +203,10 @@ def chassis() -> str | None:
 
 def read_cpu() -> CpuFacts:
     """Read what is known of the CPU. ARM: family is the architecture, model the part, stepping the revision."""
+    import platform  # noqa: PLC0415
+
+    import psutil  # noqa: PLC0415
+
     info = _cpuinfo()
     governor = _text(sysfs_root() / "devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
     khz = _int(_text(sysfs_root() / "devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"))

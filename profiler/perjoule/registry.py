@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -55,6 +54,8 @@ def load(group: Group, name: str) -> Any:
         if entry.name == name:
             return entry.load()
     known = names(group)
+    import difflib  # noqa: PLC0415 - for mistakes only
+
     near = difflib.get_close_matches(name, known, n=3)
     kind = group.removeprefix("perjoule.").removesuffix("s")
     others = [other for other in known if other not in near]

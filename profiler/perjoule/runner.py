@@ -117,7 +117,7 @@ class _Runner:
         self._calibration = load_calibration(self._host)
         states = [self._prepare(c) for c in self._plan.configurations]
         with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
-            characterise(meters, self._clock)
+            characterise(meters, self._clock, self._plan.tdp_w)
             meters.limit_windows(named=self._plan.meters is not None)
             self._epoch_ns = self._clock.now_ns()
             self._created = self._clock.utc_now()

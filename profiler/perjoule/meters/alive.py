@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOAD_S = 0.25
 MAX_LOAD_S = 2.5
 TICKS_TO_SEE = 4
+LOWEST, HIGHEST = 0.02, 1.6  # of the TDP: between a package at rest and one in turbo
 _LOOPS = 2_000  # some tens of microseconds of arithmetic between two readings
 
 
@@ -44,9 +45,10 @@ class _Seen:
         return statistics.median(gaps) if len(gaps) >= TICKS_TO_SEE - 1 else None
 
 
-def characterise(meters: MeterSet, clock: Clock) -> None:
+def characterise(meters: MeterSet, clock: Clock, tdp_w: float | None = None) -> None:
     """Put load on one core, watch every counter, and refuse those that do not move or cannot be true.
 
+    With a TDP (of all packages together, W) a package must draw 0.02 to 1.6 times it, else less than 5 kW.
     The update period found and the window that follows from it are recorded in the facts.
     """
     counters = {fact.domain: fact for fact in meters.facts if fact.kind == "counter"}
@@ -65,7 +67,7 @@ def characterise(meters: MeterSet, clock: Clock) -> None:
                 seen[reading.domain] = _Seen(reading.count, middle_ns)
         _burn()
     for domain, fact in counters.items():
-        _judge(meters, fact, seen.get(domain))
+        _judge(meters, fact, seen.get(domain), tdp_w)
 
 
 def _unfinished(seen: dict[str, _Seen], counters: dict[str, MeterFact], spent_s: float) -> bool:
@@ -75,7 +77,7 @@ def _unfinished(seen: dict[str, _Seen], counters: dict[str, MeterFact], spent_s:
     return slow and spent_s < MAX_LOAD_S
 
 
-def _judge(meters: MeterSet, fact: MeterFact, seen: _Seen | None) -> None:
+def _judge(meters: MeterSet, fact: MeterFact, seen: _Seen | None, tdp_w: float | None) -> None:
     if seen is None:
         meters.refuse(fact.domain, "could not be read under load", "check the kernel's log")
         return
@@ -89,7 +91,9 @@ def _judge(meters: MeterSet, fact: MeterFact, seen: _Seen | None) -> None:
         return
     joules = float((seen.last - seen.first) * Fraction(fact.unit_j or "0"))
     watts = joules / max((seen.last_ns - seen.first_ns) / 1e9, 1e-9)
-    if watts > MAX_DOMAIN_W:
+    package = fact.scope == "package" and tdp_w is not None
+    least_w, most_w = (LOWEST * (tdp_w or 0.0), HIGHEST * (tdp_w or 0.0)) if package else (0.0, MAX_DOMAIN_W)
+    if not least_w <= watts <= most_w:
         meters.refuse(fact.domain, f"shows {watts:.3g} W, which no such part draws", "report it with the CPU's name")
         return
     tick_s = seen.tick_s

@@ -7,7 +7,6 @@ expected half squared difference of two is their variance (von Neumann, Ann. Mat
 
 from __future__ import annotations
 
-import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -91,6 +90,8 @@ class GaugePoller:
             domain: Integrator(hold=not fresh, refresh_s=(refresh_s or {}).get(domain, 0.0)) for domain in domains
         }
         self._broken: dict[str, str] = {}
+        import random  # noqa: PLC0415 - costs milliseconds that a host without gauges need not spend
+
         self._random = random.Random(seed)  # noqa: S311 - when to look, not a secret
         self._lock = threading.Lock()
         self._stop = threading.Event()

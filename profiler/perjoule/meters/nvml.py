@@ -6,7 +6,7 @@ two looks at one sensor: where they differ by more than 10 % over a window, the 
 without a counter gives ``gpu-0`` from its power alone.
 
 Work on a board is asynchronous: the device must be synchronised before both reads of a window, or the window ends
-before its work does. The engine's worker does that before it stamps an edge; nothing here can.
+before its work does. That is for an engine on the board to do before a token is stamped; nothing here can.
 
 Sources: the NVML API reference (nvmlDeviceGetTotalEnergyConsumption, nvmlDeviceGetPowerUsage, the fields
 NVML_FI_DEV_POWER_*); Yang, Adamek, Armour, "Part-time Power Measurements", arXiv 2312.02741: readings are 11 % low to

@@ -98,6 +98,13 @@ def test_ticks_are_found_dead_and_impossible_counters_are_refused(meters: MeterS
         assert "which no such part draws" in reasons["gpu-0"]
 
 
+@pytest.mark.parametrize(("tdp_w", "kept"), [(None, True), (65.0, True), (40.0, False), (5000.0, False)])
+def test_a_tdp_says_what_a_package_can_draw(meters: MeterSet, tdp_w: float | None, kept: bool):
+    with meters:
+        characterise(meters, CLOCK, tdp_w)
+        assert ("package-0" in {f.domain for f in meters.facts}) is kept
+
+
 def test_a_sensor_that_needs_more_patience_than_asked_for_is_left_out(meters: MeterSet):
     with meters:
         meters.found_tick("slow", 3.0, 300.0)

@@ -135,6 +135,10 @@ def test_unknown_quantization_and_option_are_refused(tmp_path: Path) -> None:
         OnnxRuntimeBackend().prepare(str(path), EngineOptions(extra={"colour": True}), lambda _text, _share: None)
 
 
+def made(cache: Path) -> list[str]:
+    return [path.name for path in (cache / "converted").iterdir() if path.name != ".lock"]
+
+
 def test_second_preparation_reuses_the_folder_and_leaves_no_scrap(tmp_path: Path, cache: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", "llama")
     backend, options = OnnxRuntimeBackend(), EngineOptions(quant="int8")
@@ -143,7 +147,7 @@ def test_second_preparation_reuses_the_folder_and_leaves_no_scrap(tmp_path: Path
     second = backend.prepare(str(path), options, lambda _text, _share: None)
     assert second == first
     assert (second.path / "weights.bin").stat().st_mtime_ns == stamp
-    assert [p.name for p in (cache / "converted").iterdir()] == [first.path.name]
+    assert made(cache) == [first.path.name]
 
 
 def test_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path) -> None:
@@ -155,7 +159,7 @@ def test_interrupted_conversion_leaves_nothing(tmp_path: Path, cache: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         OnnxRuntimeBackend().prepare(str(path), EngineOptions(), interrupt)
-    assert list((cache / "converted").iterdir()) == []
+    assert made(cache) == []
 
 
 def test_full_disk_is_told_with_a_hint(tmp_path: Path, cache: Path) -> None:
