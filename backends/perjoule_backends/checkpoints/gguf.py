@@ -8,6 +8,7 @@ ggml repository, docs/gguf.md. Dequantizing is left to the ``gguf`` package.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,9 @@ MAX_NESTING = 4
 MAX_DIMENSIONS = 4
 MAX_STRING_BYTES = 16 << 20  # chat templates have some 20 kB
 MAX_HEADER_BYTES = 256 << 20  # a vocabulary of 262,144 tokens takes 6 MB
-MAX_ITEMS = 8 << 20  # keys, tensors and array items together; the same vocabulary takes 0.8 million
+MAX_ITEMS = 4 << 20  # of all arrays together; the same vocabulary takes 1.3 million
+MAX_ENTRIES = 1 << 16  # metadata keys, and tensors; files have some dozens, and some thousands at most
+MAX_TRAILING_BYTES = 1 << 20  # after the last tensor nothing is expected but padding
 DEFAULT_ALIGNMENT = 32
 _DAMAGED = "the file is damaged or not a checkpoint: download it again"
 
@@ -103,6 +106,11 @@ def read_gguf(path: Path) -> GgufFile:
         raise HostError(f"{path.name}: {error.strerror}", hint="check the path and its permissions") from error
 
 
+def physical_memory() -> int:
+    """Return the machine's memory in bytes: what does not fit into it cannot be run, whatever a header claims."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 class _Reader:
     def __init__(self, view: mmap.mmap, path: Path) -> None:
         self._view, self._path = view, path
@@ -117,8 +125,8 @@ class _Reader:
         if version not in VERSIONS:
             raise self._error(f"GGUF version {version} is not supported (2 and 3 are)")
         tensor_count, key_count = self._scalar("Q"), self._scalar("Q")
-        self._fits(tensor_count, _MIN_TENSOR_ENTRY, "tensors")
-        self._fits(key_count, _STRING_HEAD + 4 + 1, "metadata keys")
+        self._fits(tensor_count, _MIN_TENSOR_ENTRY, "tensors", MAX_ENTRIES)
+        self._fits(key_count, _STRING_HEAD + 4 + 1, "metadata keys", MAX_ENTRIES)
         metadata: dict[str, Any] = {}
         for _ in range(key_count):
             key = self._string()
@@ -132,6 +140,9 @@ class _Reader:
             if name in tensors:
                 raise self._error(f"tensor {name!r} stands twice")
             tensors[name] = self._tensor(name, shape, type_id, start + offset)
+        end = max((t.offset + t.nbytes for t in tensors.values()), default=self._at)
+        if self._size - end > MAX_TRAILING_BYTES:
+            raise self._error(f"{self._size - end} bytes follow the last tensor")
         return GgufFile(self._path, metadata, tensors)
 
     def _data_start(self, metadata: Mapping[str, Any]) -> int:
@@ -195,12 +206,12 @@ class _Reader:
     def _scalar(self, code: str) -> Any:
         return struct.unpack("<" + code, self._take(struct.calcsize("<" + code)))[0]
 
-    def _fits(self, count: int, item_bytes: int, what: str) -> None:
+    def _fits(self, count: int, item_bytes: int, what: str, most: int = MAX_ITEMS) -> None:
         if count * item_bytes > self._size - self._at:
             raise self._error(f"{count} {what} do not fit into the file")
         self._items_left -= count
-        if self._items_left < 0:
-            raise self._error(f"more than {MAX_ITEMS} {what}")
+        if count > most or self._items_left < 0:
+            raise self._error(f"more than {most} {what}")
 
     def _take(self, count: int) -> bytes:
         if count > self._size - self._at:

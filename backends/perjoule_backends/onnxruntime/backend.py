@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perjoule.errors import HostError, UsageError
+from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
 from perjoule.records import ModelFacts
 
@@ -81,7 +81,16 @@ class OnnxRuntimeBackend:
     def load(self, prepared: Prepared, options: EngineOptions) -> Engine:
         from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine  # noqa: PLC0415
 
-        return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
+        try:
+            return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
+        except (PerjouleError, MemoryError):
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise EngineError(
+                f"the converted model cannot be loaded: {lines[0][:200] if lines else type(error).__name__}",
+                hint=f"if it happens again, remove {prepared.path}: the next run makes it anew",
+            ) from error
 
     def catalogue(self) -> list[dict[str, Any]]:
         """Return the checkpoints known by name, each with whether its file is in the cache."""

@@ -1,12 +1,13 @@
 """From a GGUF file to a folder that ONNX Runtime loads: weights tensor by tensor, graphs, tokenizer, manifest.
 
-Folders are cached by (file hash, quantization, converter version) and appear under their name only when
-complete, so an interrupted or raced conversion leaves nothing half made.
+Folders are cached by (file hash, quantization, converter version) and appear under their name only when complete.
+One process converts at a time; what a killed one left is removed by the next.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -17,8 +18,9 @@ import msgspec
 import numpy as np
 from onnx import TensorProto
 
-from perjoule.errors import HostError
-from perjoule_backends.checkpoints.cache import cache_root
+from perjoule.errors import InputError
+from perjoule_backends.checkpoints.cache import cache_root, locked, need_space, refused_by_disk, remove_scrap
+from perjoule_backends.checkpoints.gguf import physical_memory
 from perjoule_backends.checkpoints.tokenizer import write_tokenizer
 from perjoule_backends.onnxruntime import graph
 from perjoule_backends.onnxruntime.architecture import check_tensors, expected_shapes
@@ -29,6 +31,7 @@ from perjoule_backends.onnxruntime.manifest import (
     MODEL_FILE,
     Form,
     Manifest,
+    is_whole,
 )
 from perjoule_backends.onnxruntime.quantize import block_for, dequantize, quantize
 
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
 CONVERTER_VERSION = 5  # part of the cache key: raise it whenever a converted folder would differ
 _ALIGNMENT = 4096  # a page: ONNX Runtime maps external data instead of reading it
 _ROWS_AT_ONCE_BYTES = 64 << 20
+_SCRATCH = ".converting-"
+_LARGEST = 1e18  # of a weight: its square is still finite in float32
+_SLACK_BYTES = 64 << 20  # graphs, tokenizer, padding
+_STEM_BYTES = 80
 _NARROW_BLOCK, _WIDE_BLOCK = 32, 256  # columns per scale; 256 is the widest that MatMulNBits has fast code for
 
 
@@ -54,31 +61,58 @@ def converted_folder(gguf: GgufFile, sha256: str, arch: Architecture, quant: str
     """
     check_tensors(gguf, arch)
     key = hashlib.sha256(f"{sha256} {quant} {CONVERTER_VERSION}".encode()).hexdigest()[:24]
-    target = cache_root() / "converted" / f"{gguf.path.stem}-{quant}-{key}"
-    if (target / MANIFEST_FILE).exists():
-        return target
+    target = cache_root() / "converted" / f"{_shortened(gguf.path.stem)}-{quant}-{key}"
+    if is_whole(target):
+        return target  # a cache that can only be read is enough
+    need = needed_bytes(arch, quant)
+    if need > physical_memory():
+        raise InputError(
+            f"{gguf.path.name}: its weights take {need / 1e9:,.1f} GB at --quant {quant}; this machine has "
+            f"{physical_memory() / 1e9:,.1f} GB of memory",
+            hint="use a smaller model or a lower --quant",
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
-        try:
-            _convert(gguf, arch, quant, scratch, progress)
-            _install(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)  # best effort: the name says it is scrap
+        with locked(target.parent, progress):
+            if is_whole(target):
+                return target  # another process was first
+            remove_scrap(target.parent, _SCRATCH)
+            shutil.rmtree(target, ignore_errors=True)  # damaged; if it cannot be removed, the rename says so
+            need_space(target.parent, need + _SLACK_BYTES, f"the converted {gguf.path.name}")
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=target.parent) as folder:
+                scratch = Path(folder) / "whole"
+                scratch.mkdir()
+                _convert(gguf, arch, quant, scratch, progress)
+                _to_disk(scratch)
+                scratch.rename(target)
     except OSError as error:
-        raise HostError(
-            f"cannot write the converted model: {error.strerror}",
-            hint="free disk space or set PERJOULE_CACHE to a folder that can be written",
-        ) from error
+        raise refused_by_disk("cannot write the converted model", error) from error
     return target
 
 
-def _install(scratch: Path, target: Path) -> None:
-    try:
-        scratch.rename(target)
-    except OSError:
-        if not (target / MANIFEST_FILE).exists():  # else another process was first, with the same bytes
-            raise
+def _shortened(stem: str) -> str:
+    """Keep a name short enough for every file system, with room for what is added to it."""
+    return stem.encode()[:_STEM_BYTES].decode(errors="ignore")
+
+
+def needed_bytes(arch: Architecture, quant: str) -> int:
+    """Return about how many bytes the weights file takes; known before anything is read or written."""
+    total = 4 * arch.context * arch.head_dim
+    for name, shape in expected_shapes(arch).items():
+        elements = math.prod(shape)
+        if len(shape) == 1:
+            total += 4 * elements
+            continue
+        copies = 2 if quant == "fp32" and arch.tied_head and name == "token_embd.weight" else 1
+        total += int(copies * elements * _form(quant, shape[1]).bits_per_weight / 8)
+    return total
+
+
+def _to_disk(folder: Path) -> None:
+    """Make the bytes durable before the folder gets its name: after a power cut it is whole or not there."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def _convert(gguf: GgufFile, arch: Architecture, quant: str, folder: Path, progress: Progress) -> None:
@@ -86,8 +120,6 @@ def _convert(gguf: GgufFile, arch: Architecture, quant: str, folder: Path, progr
         writer = _Writer(gguf, arch, quant, file)
         for done in writer.write_all():
             progress("converting", done)
-        file.flush()
-        os.fsync(file.fileno())
     layout = graph.Layout(stored=writer.stored, forms=writer.forms)
     graph.save(graph.build(arch, layout, all_positions=False), folder / MODEL_FILE)
     graph.save(graph.build(arch, layout, all_positions=True), folder / MODEL_ALL_POSITIONS_FILE)
@@ -134,7 +166,7 @@ class _Writer:
         for part, sources, bias in self._parts():
             self._matrix(part, sources)
             if bias:
-                values = np.concatenate([self._gguf.dequantize(name)[0] for name in bias])
+                values = np.concatenate([self._values(name)[0] for name in bias])
                 self._put(f"{part}.bias", values, streamed=True)
             yield float(min(1.0, self.matrix_weights / total))
         if arch.tied_head:
@@ -144,7 +176,7 @@ class _Writer:
             *(f"blk.{i}.{n}" for i in range(arch.layers) for n in ("attn_norm", "ffn_norm")),
         ):
             short = name.replace("blk.", "l")
-            self._put(f"{short}.weight", self._gguf.dequantize(f"{name}.weight")[0], streamed=True)
+            self._put(f"{short}.weight", self._values(f"{name}.weight")[0], streamed=True)
 
     def _parts(self) -> Iterator[tuple[str, list[str], list[str]]]:
         yield "embedding", ["token_embd.weight"], []
@@ -178,7 +210,7 @@ class _Writer:
         # One row of the embedding is read per token, all of it where the head reads the same bytes.
         streamed = part != "embedding" or (self._arch.tied_head and form.block > 0)
         if not form.block:
-            dense = np.concatenate([self._gguf.dequantize(name) for name in sources])
+            dense = np.concatenate([self._values(name) for name in sources])
             # MatMul wants columns first; the embedding and a tied head are looked up by row
             self._put(
                 f"{part}.weight",
@@ -218,7 +250,17 @@ class _Writer:
         rows, columns = self._gguf.tensors[name].shape
         step = max(1, _ROWS_AT_ONCE_BYTES // (4 * columns))
         for start in range(0, rows, step):
-            yield self._gguf.dequantize(name, slice(start, start + step))
+            yield self._values(name, slice(start, start + step))
+
+    def _values(self, name: str, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Return rows of a tensor. Raises ``InputError`` where a damaged file gives numbers that are none."""
+        values = self._gguf.dequantize(name, rows)
+        if not (values.min() >= -_LARGEST and values.max() <= _LARGEST):  # NaN is neither
+            raise InputError(
+                f"{self._gguf.path.name}: tensor {name} holds values that are no weights",
+                hint="the file is damaged: download it again",
+            )
+        return values
 
     def _tie_head(self) -> None:
         """Let the head read the embedding's own bytes, in the shape that its operator wants."""

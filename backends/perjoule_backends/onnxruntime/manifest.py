@@ -47,3 +47,12 @@ class Manifest(Record, frozen=True, kw_only=True):
 
 def read_manifest(folder: Path) -> Manifest:
     return msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=Manifest)
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether a converted folder can be used: its manifest comes last and is read in full."""
+    try:
+        read_manifest(folder)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return False
+    return True

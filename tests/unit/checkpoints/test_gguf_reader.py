@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fixtures_checkpoints import checkpoint_path
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from perjoule.errors import HostError, InputError
-from perjoule_backends.checkpoints.gguf import MAX_NESTING, read_gguf
+from perjoule_backends.checkpoints.gguf import MAX_ENTRIES, MAX_NESTING, MAX_TRAILING_BYTES, read_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +50,7 @@ def test_reads_what_the_gguf_package_wrote(small_file: Path):
     np.testing.assert_array_equal(file.dequantize("packed", slice(1, 2)), expected[1:])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=timedelta(seconds=2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_are_refused_or_read_but_never_crash(small_file: Path, tmp_path: Path, data: st.DataObject):
     content = bytearray(small_file.read_bytes())
@@ -68,6 +70,63 @@ def test_damaged_files_are_refused_or_read_but_never_crash(small_file: Path, tmp
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 4 << 20
+
+
+@pytest.fixture(scope="module")
+def real_header() -> tuple[bytes, int]:
+    """Return header and tensor table of SmolLM2, and the size of the whole file."""
+    path = checkpoint_path("smollm2")
+    with path.open("rb") as file:
+        return file.read(min(t.offset for t in read_gguf(path).tensors.values())), path.stat().st_size
+
+
+@pytest.mark.checkpoint
+@settings(
+    max_examples=40,
+    deadline=timedelta(seconds=10),  # one takes 0.2 s
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_mutated_real_header_is_refused_or_read_in_bounded_time(
+    real_header: tuple[bytes, int], tmp_path: Path, data: st.DataObject
+):
+    header, size = real_header
+    content = bytearray(header)
+    fields = st.one_of(  # the keys that come first, the tensor table at the end, anywhere
+        st.integers(0, 2000), st.integers(len(header) - 20_000, len(header) - 9), st.integers(0, len(header) - 9)
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        at, width = data.draw(fields), data.draw(st.sampled_from([1, 4, 8]))
+        number = data.draw(st.one_of(st.sampled_from([0, 8, 9, 2**31, 2**32 - 1, 2**40, 2**63]), st.integers(0, 2**40)))
+        content[at : at + width] = number.to_bytes(8, "little")[:width]
+    path = tmp_path / "mutated.gguf"
+    with path.open("wb") as file:
+        file.write(content)
+        file.truncate(size)  # sparse: as long as the real one
+    try:
+        assert all(t.offset + t.nbytes <= size for t in read_gguf(path).tensors.values())
+    except InputError as error:
+        refused = error
+        assert refused.hint
+        assert len(refused.message) < 300
+
+
+def test_the_tensor_table_has_a_limit(tmp_path: Path):
+    path = tmp_path / "long.gguf"
+    rows = b"".join(_tensor(f"{number:05}", (1,), 0, 0) for number in range(MAX_ENTRIES + 1))
+    path.write_bytes(_file(b"", 0, rows, MAX_ENTRIES) + bytes(64))
+    assert len(read_gguf(path).tensors) == MAX_ENTRIES
+    path.write_bytes(_file(b"", 0, rows, MAX_ENTRIES + 1) + bytes(64))
+    with pytest.raises(InputError, match="more than"):
+        read_gguf(path)
+
+
+def test_bytes_that_belong_to_nothing_are_refused(small_file: Path, tmp_path: Path):
+    path = tmp_path / "tail.gguf"
+    path.write_bytes(small_file.read_bytes() + bytes(MAX_TRAILING_BYTES + 64))
+    with pytest.raises(InputError, match="follow the last tensor"):
+        read_gguf(path)
 
 
 def _text(value: str) -> bytes:
