@@ -30,6 +30,7 @@ class Child:
 
     def __init__(self, job: messages.Job, *, stall_s: float) -> None:
         self._stall_s = stall_s
+        self._cleans_up = isinstance(job, messages.PrepareJob)  # it may be half through writing to the cache
         self._buffer = b""
         self._doing = "start-up"
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
@@ -54,7 +55,11 @@ class Child:
         self._events = read_fd
         self._poll = select.poll()
         self._poll.register(read_fd, select.POLLIN | select.POLLHUP)
-        self._send(messages.encode(job))
+        try:
+            self._send(messages.encode(job))
+        except BaseException:
+            self.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -99,23 +104,35 @@ class Child:
         self._send(messages.KEPT if kept else messages.NOISY)
 
     def stop(self) -> None:
-        """Close the pipes; kill the worker unless it ends by itself. Safe to call twice."""
+        """Close the pipes; end the worker unless it has ended by itself. Safe to call twice."""
         if self._words.closed:
             return
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):  # it may be gone already, which is what we want
                 self._process.stdin.close()
-        ended = self._process.poll() is not None
-        if not ended:
-            self._kill()
-        os.close(self._events)
-        self._words.close()
+        try:
+            if self._process.poll() is None:
+                self._end()
+        finally:
+            os.close(self._events)
+            self._words.close()
 
     def finish(self) -> None:
         """Wait for a worker that has said its last event to end by itself."""
         try:
             self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _end(self) -> None:
+        """Kill the worker; one that prepares a model is first given time to remove what is half written."""
+        try:
+            if self._cleans_up:
+                self._process.terminate()
+                self._process.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            pass  # it hangs
+        finally:
             self._kill()
 
     def _kill(self) -> None:

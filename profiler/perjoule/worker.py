@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from perjoule import memory, messages, registry
 from perjoule.clock import MonotonicClock
@@ -37,13 +37,13 @@ _SPARE, _FULL = 1.5, 1.02  # prompts to spare, and a window a little over what t
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, so that no engine is ever orphaned."""
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent dies, so that no engine is ever orphaned."""
     if sys.platform != "linux":
         return
     import ctypes  # noqa: PLC0415 - only on Linux
 
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by)
 
 
 class Worker:
@@ -87,6 +87,8 @@ class Worker:
         return 0
 
     def _prepare(self, job: messages.PrepareJob) -> None:
+        signal.signal(signal.SIGTERM, _leave)  # whatever is half written is removed on the way out
+        die_with_parent(signal.SIGTERM)
         backend = registry.backend(job.backend)
 
         def progress(text: str, share: float | None) -> None:
@@ -118,9 +120,9 @@ class Worker:
         prompts = Prompts(job, engine.tokenizer)
         refused = memory.reset_peak()
         steady = self._warm_up(job, engine, prompts)
-        longest_prefill_s = self._measured_requests(job, engine, prompts)
-        if longest_prefill_s < job.prefill_block_s:
-            self._prefill_block(job, engine, prompts, longest_prefill_s)
+        shortest_prefill_s = self._measured_requests(job, engine, prompts)
+        if shortest_prefill_s < job.prefill_block_s:
+            self._prefill_block(job, engine, prompts, shortest_prefill_s)
         peaks = [memory.read_peak(job.process, "requests", reset_refused=refused)]
         peaks += self._memory_request(job, engine, prompts)
         self.say(messages.Finished(
@@ -128,11 +130,11 @@ class Worker:
         ))  # fmt: skip
 
     def _measured_requests(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> float:
-        """Run requests until enough undisturbed ones fill the meters' window; return the longest prefill, s.
+        """Run requests until enough undisturbed ones fill the meters' window; return the shortest prefill, s.
 
         Disturbed ones are measured again, up to twice as many requests, or three times the window, in all.
         """
-        kept, tries, kept_s, spent_s, longest_prefill_s = 0, 0, 0.0, 0.0, 0.0
+        kept, tries, kept_s, spent_s, shortest_prefill_s = 0, 0, 0.0, 0.0, math.inf
         while (kept < job.requests and tries < _TRIES * job.requests) or (
             kept_s < job.min_span_s and spent_s < _SPANS * job.min_span_s
         ):
@@ -141,8 +143,8 @@ class Worker:
             tries, spent_s = tries + 1, spent_s + seconds
             if self._kept:
                 kept, kept_s = kept + 1, kept_s + seconds
-            longest_prefill_s = max(longest_prefill_s, (observed.first_token_ns - observed.start_ns) / 1e9)
-        return longest_prefill_s
+            shortest_prefill_s = min(shortest_prefill_s, (observed.first_token_ns - observed.start_ns) / 1e9)
+        return shortest_prefill_s
 
     def _warm_up(self, job: messages.MeasureJob, engine: Engine, prompts: Prompts) -> bool:
         """Run requests until prefill and decode times of successive ones agree; the first is the cold one."""
@@ -262,6 +264,10 @@ def _library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,10 +7,13 @@ import difflib
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from perjoule import __version__
+from perjoule.cli.signals import interruptible
 from perjoule.errors import EXIT_ENGINE, EXIT_INTERRUPTED, EXIT_USAGE, HostError, PerjouleError, UsageError
 
 # name: one line for `perjoule --help`; the module of the same name is imported only when it is called
@@ -60,6 +63,14 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a sign must not cost a result
+    with interruptible():
+        return _guarded(arguments)
+
+
+def _guarded(arguments: list[str]) -> int:
     try:
         return _execute(arguments)
     except BrokenPipeError:
@@ -89,7 +100,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, PerjouleError):
         return _say(error.message, error.hint, error.exit_code)
     if isinstance(error, OSError):
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else f"writing failed: {error.strerror or error}"
         return _say(what, "check that the folder exists, has space and may be written", EXIT_USAGE)
     return _say(f"unexpected {type(error).__name__}: {error}".splitlines()[0], _BUG, EXIT_ENGINE)
 
@@ -102,9 +113,10 @@ def _refuse_unknown(arguments: list[str]) -> None:
 
 
 def _say(message: str, hint: str, code: int) -> int:
-    from perjoule.render.plain import printable  # noqa: PLC0415
+    from perjoule.cli.plain import one_line  # noqa: PLC0415
 
-    print(f"perjoule: error: {printable(message)}", file=sys.stderr)  # noqa: T201
-    if hint:
-        print(f"hint: {printable(hint)}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # nobody reads standard error, or its disk is full: the exit code remains
+        print(f"perjoule: error: {one_line(message)}", file=sys.stderr)  # noqa: T201
+        if hint:
+            print(f"hint: {one_line(hint)}", file=sys.stderr)  # noqa: T201
     return code

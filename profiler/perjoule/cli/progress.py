@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from perjoule.cli.plain import one_line
 from perjoule.clock import MonotonicClock
-from perjoule.render.plain import printable
 from perjoule.render.text import summary
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ class TerminalListener:
 
     def phase(self, label: str, text: str, share: float | None, left_s: float | None) -> None:
         left = f", about {left_s:.0f} s left" if left_s else ""
-        line = printable(f"{label}: {text}{left}")
+        line = one_line(f"{label}: {text}{left}")
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=line, completed=share or 0.0)
             if self._clock.now_ns() - self._drawn_ns >= _REDRAW_NS or share is None:
                 self._drawn_ns = self._clock.now_ns()
                 self._progress.refresh()
             return
-        step = printable(f"{label}: {text.split(':', maxsplit=1)[0]}")
+        step = one_line(f"{label}: {text.split(':', maxsplit=1)[0]}")
         if step != self._said:
             self._said = step
             self._console.print(step, highlight=False, markup=False)
@@ -59,7 +59,7 @@ class TerminalListener:
         self.paths.append(path)
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), highlight=False, markup=False)
+        self._console.print(one_line(text), highlight=False, markup=False)
 
 
 @contextmanager

@@ -7,22 +7,30 @@ import math
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from perjoule import host, registry
 from perjoule.cli.cost import CostOptions, add_cost_arguments
-from perjoule.errors import HostError, UsageError
+from perjoule.cli.output import check_files, check_folder, write_new
+from perjoule.errors import HostError, PerjouleError, UsageError
 from perjoule.protocols import EngineOptions
 from perjoule.scenario import Scenario, load_scenario, with_overrides
+from perjoule.store.canonical import canonical_json
 
 if TYPE_CHECKING:
     import argparse
 
     from perjoule.runner import RunPlan
 
+__all__ = ["add_arguments", "check_files", "checked_threads", "execute", "make_plan", "reproduce"]
+
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct:q4_k_m"
 DEFAULT_OUT = "perjoule-results"
+_LONGEST_STALL_S = 86_400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +65,17 @@ def execute(args: argparse.Namespace) -> int:
     cost = CostOptions(args, summary=args.json != "-")
     outputs = [Path(p) for p in (args.html, args.json) if p and p != "-"]
     check_files(outputs)
-    _check_folder(Path(args.out))
+    check_folder(Path(args.out))
     with listener() as progress:
         try:
             run(plan, progress)
-        finally:
-            _write_outputs(args, progress.results, progress.paths, cost)
+        except BaseException:  # Ctrl-C too: what was finished has been saved, and is shown
+            try:
+                _write_outputs(args, progress.results, progress.paths, cost)
+            except (PerjouleError, OSError) as second:
+                progress.note(f"beside the error below: {second}")
+            raise
+        _write_outputs(args, progress.results, progress.paths, cost)
     return 0
 
 
@@ -97,6 +110,8 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
     )
     if args.tdp is not None and not 0 < args.tdp < math.inf:
         raise UsageError("--tdp must be above 0 watts", hint="e.g. --tdp 65")
+    command = reproduce(args, scenario)
+    _check_recordable(args.seed, options.extra, scenario, [command, *(args.model or ())])
     return RunPlan(
         configurations=configurations,
         meters=tuple(args.meter) if args.meter else None,
@@ -104,8 +119,19 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         out_dir=args.out,
         tdp_w=args.tdp,
         stall_s=float(run_set.get("stall_s", 300.0)),
-        reproduce=reproduce(args, scenario),
+        reproduce=command,
     )
+
+
+def _check_recordable(seed: int, extra: dict[str, Any], scenario: Scenario, words: list[str]) -> None:
+    """Refuse now what no result could hold after the measuring: numbers beyond 2^53, text that is not Unicode."""
+    try:
+        canonical_json([seed, extra, msgspec.to_builtins(scenario), words])
+    except ValueError as error:
+        raise UsageError(
+            f"an option cannot be written to a result: {str(error)[:160]}",
+            hint="use finite numbers below 2^53, and names that are UTF-8",
+        ) from error
 
 
 def reproduce(args: argparse.Namespace, scenario: Scenario) -> str:
@@ -173,51 +199,50 @@ def _split_settings(settings: list[str]) -> tuple[dict[str, Any], dict[str, Any]
             raise UsageError(f"--set {setting!r} is not KEY=VALUE", hint="e.g. --set prompt_tokens=128")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = text
         if key.startswith("backend."):
             backend[key.removeprefix("backend.")] = value
-        elif key == "run.stall_s" and isinstance(value, int | float) and value > 0:
+        elif key == "run.stall_s" and type(value) in (int, float) and 0 < value <= _LONGEST_STALL_S:
             run_["stall_s"] = value
         elif key.startswith("run."):
-            raise UsageError(f"--set {setting!r} is not known", hint="there is run.stall_s=SECONDS")
+            raise UsageError(
+                f"--set {setting!r} is not known", hint=f"there is run.stall_s=SECONDS, up to {_LONGEST_STALL_S}"
+            )
         else:
             scenario[key] = value
     return scenario, backend, run_
 
 
-def check_files(files: list[Path]) -> None:
-    """Refuse output files that exist or cannot be written, before any work. Raises ``UsageError``, ``HostError``."""
-    for path in files:
-        if path.exists() or files.count(path) > 1:
-            what = "is given twice" if files.count(path) > 1 else "exists already"
-            raise UsageError(f"{path} {what}", hint="choose another name; perjoule never overwrites")
-        _check_folder(path.parent)
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder") from error
-    if not os.access(folder, os.W_OK):
-        raise HostError(f"{folder} cannot be written", hint="choose another folder")
-
-
 def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Path], cost: CostOptions) -> None:
+    """Write what was asked for beside the results, and print the summary, whichever of it fails."""
     if not results:
         return
-    if args.json:
-        lines = "".join(json.dumps(json.loads(p.read_text(encoding="utf-8")), sort_keys=True) + "\n" for p in paths)
-        if args.json == "-":
-            sys.stdout.write(lines)
-        else:
-            Path(args.json).write_text(lines, encoding="utf-8")
-    if args.html:
-        from perjoule.render.html import report  # noqa: PLC0415
-
-        Path(args.html).write_text(report(results), encoding="utf-8")
-    if args.json != "-":
+    written, failed = list(paths), list[PerjouleError]()
+    wanted = ((args.json, partial(json_lines, paths)), (args.html, partial(_page, results)))
+    for file, content in wanted:
+        if not file or file == "-":
+            continue
+        try:
+            write_new(Path(file), content())
+            written.append(Path(file))
+        except PerjouleError as error:
+            failed.append(error)
+    if args.json == "-":
+        sys.stdout.write(json_lines(paths))
+    else:
         from perjoule.cli.progress import print_summary  # noqa: PLC0415
 
-        print_summary(results, [*paths, *([Path(args.html)] if args.html else [])], cost)
+        print_summary(results, written, cost)
+    if failed:
+        raise failed[0]
+
+
+def json_lines(paths: list[Path]) -> str:
+    return "".join(json.dumps(json.loads(p.read_text(encoding="utf-8")), sort_keys=True) + "\n" for p in paths)
+
+
+def _page(results: list[Any]) -> str:
+    from perjoule.render.html import report  # noqa: PLC0415
+
+    return report(results)

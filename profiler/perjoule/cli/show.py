@@ -26,12 +26,12 @@ def execute(args: argparse.Namespace) -> int:
     cost = CostOptions(args, summary=not args.html)
     results = [store.load(Path(file)) for file in args.files]
     if args.html:
-        from perjoule.cli.run import check_files  # noqa: PLC0415
+        from perjoule.cli.output import check_files, write_new  # noqa: PLC0415
         from perjoule.render.html import report  # noqa: PLC0415
 
         out = Path(args.html)
         check_files([out])
-        out.write_text(report(results), encoding="utf-8")
+        write_new(out, report(results))
         print(f"written: {printable(args.html)}", file=sys.stderr)  # noqa: T201
         return 0
     print_summary(results, [], cost)

@@ -180,9 +180,9 @@ class _Assessor:
         return parts if isinstance(parts, str) else total(parts)
 
     def _per_prompt_token(self) -> Metric:
-        """Return prefill energy per prompt token: from blocks of prefills where there are any, else from requests."""
+        """Return prefill energy per prompt token: from blocks where each process has one, else from requests."""
         blocks = self._evidence.blocks
-        if not blocks:
+        if {b.process for b in blocks} < set(self._by_process):
             return self._per("J", ("prefill",), lambda s: s.prompt_tokens)
         by_id = {w.id: w for w in self._evidence.windows}
         clean = [b for b in blocks if by_id[b.window].rejected is None]

@@ -10,7 +10,7 @@ from perjoule.records import Energy, Missing, RunResult
 from perjoule.render import format as fmt
 from perjoule.render import svg
 from perjoule.render.plain import printable
-from perjoule.render.text import ROWS
+from perjoule.render.text import domains, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def report(results: Sequence[RunResult]) -> str:
     page = environment.from_string(source)
     return page.render(
         names=names,
-        rows=[(title, [_cell(r, name) for r in results]) for title, name in ROWS],
+        rows=[(title, [_cell(r, name) for r in results]) for title, name in rows(results)],
         joules=[_joules(r) for r in results],
         charts=_charts(results, names),
         results=results,
@@ -202,6 +202,7 @@ def _details(result: RunResult) -> list[tuple[str, str]]:
         ("Memory", fmt.size(host.memory_bytes)),
         ("Virtualization", host.virtualization or str(host.virtualization_missing)),
         ("System", f"{host.os} {host.kernel}"),
+        ("Joules by domain", "; ".join(domains(result)).strip() or "one sum"),
         ("Energy floor, ceiling", _floor_and_ceiling(result)),
         ("Sensors used", "; ".join(f"{m.domain}: {m.source}" for m in result.meters) or "none: joules are modelled"),
         ("Scenario", f"{result.scenario.name} version {result.scenario.version}, {result.scenario.sha256[:16]}\u2026"),

@@ -38,12 +38,18 @@ SENSOR_ROWS = (
 _STYLE = {"note": "dim", "warning": "yellow", "invalid": "bold red"}
 
 
+def rows(results: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """Return titles and metrics to show: those of a sensor only where a result has one."""
+    there = [row for row in SENSOR_ROWS if any(isinstance(r.metrics.get(row[1]), Energy) for r in results)]
+    return [*ROWS, *there]
+
+
 def summary(results: Sequence[RunResult]) -> RenderableType:
     table = Table(title=None, header_style="bold", expand=False, pad_edge=False)
     table.add_column("", no_wrap=True)
     for result in results:
         table.add_column(Text(_heading(result), overflow="fold"), justify="left", overflow="fold")
-    for title, name in (*ROWS, *SENSOR_ROWS):
+    for title, name in rows(results):
         cells = [_cell(result, name) for result in results]
         if any(cell != fmt.DASH for cell in cells):
             table.add_row(title, *(Text(cell) for cell in cells))
@@ -81,10 +87,10 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     per_token = result.metric("energy_j_per_output_token")
     if isinstance(per_token, Energy):
         line += f" = {fmt.energy_short(per_token, 'J/token')}"
-    return [printable(line), *_domains(result)]
+    return [printable(line), *domains(result)]
 
 
-def _domains(result: RunResult) -> list[str]:
+def domains(result: RunResult) -> list[str]:
     """Say what the sum is made of and what was read beside it, where there is more than one domain."""
     parts = [d for d in result.energy.domains if d.energy is not None and d.energy.label == "measured"]
     if len(parts) < 2:  # noqa: PLR2004 - one domain is the headline itself
@@ -100,7 +106,8 @@ def _reasons(results: Sequence[RunResult]) -> list[str]:
         for title, name in ROWS:
             value = result.metric(name) if name in result.metrics else None
             if isinstance(value, Missing):
-                found.setdefault((result.model.name, value.reason), []).append(title.strip())
+                told = f"energy {title.strip()}" if title.startswith(" ") else title.strip()
+                found.setdefault((result.model.name, value.reason), []).append(told)
     return [printable(f"{model}: no {', '.join(titles)}: {reason}") for (model, reason), titles in found.items()]
 
 
