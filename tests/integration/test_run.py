@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from reference.tiny_checkpoint import write_tiny
+from fixtures_checkpoints import checkpoint_path
+from reference.tiny_checkpoint import CONTEXT, write_tiny
 
 from perjoule import messages, store
 from perjoule.child import Child
@@ -138,6 +139,47 @@ def test_ctrl_c_saves_what_was_finished(tmp_path: Path):
     assert not result.publishable
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_told_to_stop_saves_what_was_finished(tmp_path: Path, number: signal.Signals):
+    parent = start(tmp_path, "--json", str(tmp_path / "lines.jsonl"), *FAST[:-2])
+    worker = wait_for_worker(parent, "process 3")
+    parent.send_signal(number)
+    _out, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert "saved: " in errors
+    assert not worker.is_running()
+    [path] = results(tmp_path)
+    assert len(store.load(path).processes) == 2
+    assert (tmp_path / "lines.jsonl").exists()
+
+
+def test_impatience_costs_no_result(tmp_path: Path):
+    parent = start(tmp_path, *FAST[:-2])
+    wait_for_worker(parent, "process 3")
+    parent.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert len(results(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.checkpoint
+def test_stopping_a_conversion_leaves_nothing_in_the_cache(tmp_path: Path, number: signal.Signals):
+    cache = tmp_path / "cache"
+    path = checkpoint_path("smollm2")
+    command = [sys.executable, "-m", "perjoule", "run", "--model", str(path), "--out", str(tmp_path / "out")]
+    environment = os.environ | {"PERJOULE_CACHE": str(cache)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as parent:
+        wait_for_worker(parent, "converting")
+        parent.send_signal(number)
+        errors = parent.communicate(timeout=60)[1]
+    assert parent.returncode == 130
+    assert errors.splitlines()[-1] == "hint: nothing was left half written"
+    assert [p.name for p in (cache / "converted").iterdir()] == [".lock"]
+
+
 def test_no_worker_outlives_a_killed_parent(tmp_path: Path):
     parent = start(tmp_path, "--set", "backend.ttft_s=20")
     worker = wait_for_worker(parent, "process 1")
@@ -148,6 +190,25 @@ def test_no_worker_outlives_a_killed_parent(tmp_path: Path):
         time.sleep(0.05)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     assert not results(tmp_path)
+
+
+def test_a_hung_engine_is_exit_4_with_the_option_that_allows_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    slow = ["--set", "backend.ttft_s=60", "--set", "run.stall_s=0.5"]
+    assert main(["run", "--backend", "null", "--out", str(tmp_path), *slow]) == 4
+    assert capsys.readouterr().err.splitlines()[-1].startswith("hint: raise the limit with --set run.stall_s=")
+
+
+def test_a_prompt_that_no_context_holds_is_refused_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))
+    path = write_tiny(tmp_path / "tiny.gguf", "llama")
+    long = ["--set", f"prompt_tokens={CONTEXT}", "--set", "new_tokens=1"]
+    assert main(["run", "--model", str(path), "--out", str(tmp_path / "out"), *long]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{CONTEXT} tokens; the scenario needs {CONTEXT + 1}" in lines[-2]
+    assert lines[-1].startswith("hint: ")
+    assert not results(tmp_path / "out")
 
 
 def test_an_engine_that_dies_is_exit_4_and_keeps_what_was_finished(tmp_path: Path):

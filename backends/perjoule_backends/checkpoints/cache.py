@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perjoule.protocols import Progress
 
 _POLL_S = 0.2
-_ANOTHER_DISK = "free disk space, or set PERJOULE_CACHE to a folder on another disk"
+ANOTHER_DISK = "free disk space, or set PERJOULE_CACHE to a folder on another disk"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -60,11 +60,11 @@ def need_space(folder: Path, need: int, what: str) -> None:
     if free < need:
         raise HostError(
             f"no space for {what}: {need / 1e6:,.0f} MB are needed, the cache's disk has {free / 1e6:,.0f} MB left",
-            hint=_ANOTHER_DISK,
+            hint=ANOTHER_DISK,
         )
 
 
 def refused_by_disk(what: str, error: OSError) -> HostError:
     """Return the error to raise where the file system said no while doing ``what``."""
-    hint = _ANOTHER_DISK if error.errno in _FULL else "set PERJOULE_CACHE to a folder that can be written"
+    hint = ANOTHER_DISK if error.errno in _FULL else "set PERJOULE_CACHE to a folder that can be written"
     return HostError(f"{what}: {error.strerror or error}", hint=hint)

@@ -6,6 +6,7 @@ name in one rename, under a lock, so that two processes can ask for the same fil
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -19,7 +20,14 @@ import msgspec
 from perjoule.errors import HostError, InputError, PerjouleError
 from perjoule.records import Record
 from perjoule_backends.checkpoints import catalogue, hub, wheels
-from perjoule_backends.checkpoints.cache import cache_root, locked, need_space, refused_by_disk, remove_scrap
+from perjoule_backends.checkpoints.cache import (
+    ANOTHER_DISK,
+    cache_root,
+    locked,
+    need_space,
+    refused_by_disk,
+    remove_scrap,
+)
 from perjoule_backends.checkpoints.gguf import physical_memory, read_gguf
 
 if TYPE_CHECKING:
@@ -147,7 +155,7 @@ def pull(row: catalogue.Row, progress: Progress) -> Path:
 
 
 def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
-    failures: list[str] = []
+    failures = ["cache: the file there is damaged"] if target.exists() else []
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=target.parent) as folder:
         for source in (_from_hub, _from_mirror):
             part = Path(folder) / "part"
@@ -164,7 +172,8 @@ def _fetch(row: catalogue.Row, target: Path, progress: Progress) -> None:
             failures.append(
                 f"{source.__name__.removeprefix('_from_')}: SHA-256 is {found[:16]}..., expected {row.sha256[:16]}..."
             )
-    raise HostError(f"{row.name} could not be fetched: {'; '.join(failures)}", hint=_instead_of(row))
+    hint = ANOTHER_DISK if os.strerror(errno.ENOSPC) in "".join(failures) else _instead_of(row)
+    raise HostError(f"{row.name} could not be fetched: {'; '.join(failures)}", hint=hint)
 
 
 def _instead_of(row: catalogue.Row) -> str:

@@ -52,19 +52,25 @@ class TerminalListener:
         step = one_line(f"{label}: {text.split(':', maxsplit=1)[0]}")
         if step != self._said:
             self._said = step
-            self._console.print(step, highlight=False, markup=False)
+            self._console.print(step, highlight=False, markup=False, soft_wrap=True)
 
     def finished(self, path: Path, result: RunResult) -> None:
         self.results.append(result)
         self.paths.append(path)
 
     def note(self, text: str) -> None:
-        self._console.print(one_line(text), highlight=False, markup=False)
+        self._console.print(one_line(text), highlight=False, markup=False, soft_wrap=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the answer to the command line: a reader that has seen enough is no error."""
+        raise BrokenPipeError
 
 
 @contextmanager
 def listener() -> Iterator[TerminalListener]:
-    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    console = _Console(stderr=True, no_color="NO_COLOR" in os.environ)
     if not console.is_terminal:
         yield TerminalListener(console, None)
         return
@@ -75,7 +81,7 @@ def listener() -> Iterator[TerminalListener]:
 
 
 def print_summary(results: list[RunResult], paths: list[Path], cost: CostOptions) -> None:
-    console = Console(no_color="NO_COLOR" in os.environ, width=None if sys.stdout.isatty() else 100)
+    console = _Console(no_color="NO_COLOR" in os.environ, width=None if sys.stdout.isatty() else 100)
     console.print(summary(results))
     for line in (line for result in results for line in cost.lines(result)):
         console.print(line, highlight=False, markup=False)

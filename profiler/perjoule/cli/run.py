@@ -228,12 +228,19 @@ def _write_outputs(args: argparse.Namespace, results: list[Any], paths: list[Pat
             written.append(Path(file))
         except PerjouleError as error:
             failed.append(error)
-    if args.json == "-":
-        sys.stdout.write(json_lines(paths))
-    else:
-        from perjoule.cli.progress import print_summary  # noqa: PLC0415
+    try:
+        if args.json == "-":
+            sys.stdout.write(json_lines(paths))
+        else:
+            from perjoule.cli.progress import print_summary  # noqa: PLC0415
 
-        print_summary(results, written, cost)
+            print_summary(results, written, cost)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # a reader that has seen enough
+    except OSError as error:
+        saved = ", ".join(str(path) for path in written)
+        raise HostError(f"standard output: {error.strerror}", hint=f"these are written: {saved}") from error
     if failed:
         raise failed[0]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from builders import make_result
 
-from perjoule.cli import COMMANDS, build_parser, main
+from perjoule.cli import COMMANDS, build_parser, main, output
 from perjoule.cli.run import make_plan
+from perjoule.cli.signals import interruptible
+from perjoule.errors import UsageError
 from perjoule.store.write import encode
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RUN = ["run", "quickstart", "--backend", "null"]
 
@@ -34,6 +35,16 @@ RUN = ["run", "quickstart", "--backend", "null"]
         ([*RUN, "--set", "prompt_tokens=0"], "prompt_tokens"),
         ([*RUN, "--set", "prompt_tokens=many"], "prompt_tokens"),
         ([*RUN, "--set", "run.speed=4"], "run.stall_s"),
+        ([*RUN, "--set", "run.stall_s=0"], "run.stall_s"),
+        ([*RUN, "--set", "run.stall_s=true"], "run.stall_s"),
+        ([*RUN, "--set", "run.stall_s=Infinity"], "run.stall_s"),
+        ([*RUN, "--set", "run.stall_s=1e300"], "run.stall_s"),
+        ([*RUN, "--set", "prompt_tokens=" + "[" * 50_000], "prompt_tokens"),
+        ([*RUN, "--set", "prompt_tokens=" + "1" * 5000], "prompt_tokens"),
+        ([*RUN, "--set", "backend.ttft_s=1e999"], "finite"),
+        ([*RUN, "--set", "backend.ttft_s=\udcff"], "UTF-8"),
+        ([*RUN, "--seed", "9" * 26], "2^53"),
+        (["run", "--model", "\udcff.gguf"], "UTF-8"),
         ([*RUN, "--time-budget", "-1"], "--time-budget"),
         ([*RUN, "--tdp", "0"], "--tdp"),
         (["show", "no-such-file.json"], "no-such-file.json"),
@@ -49,6 +60,9 @@ RUN = ["run", "quickstart", "--backend", "null"]
         ([*RUN, "--time-budget", "inf"], "--time-budget"),
         ([*RUN, "--html", "x", "--json", "x"], "twice"),
         (["verify", "no-such-file.json"], "no-such-file.json"),
+        (["models", "pull", "smollm"], "smollm2-135m-instruct:q4_1"),
+        (["models", "pull", "one\ntwo.gguf"], "one\\ntwo.gguf"),
+        (["models", "pull", "a" * 5000 + ".gguf"], "path"),
     ],
 )
 def test_mistakes_get_one_line_and_a_hint(
@@ -57,9 +71,12 @@ def test_mistakes_get_one_line_and_a_hint(
 ):  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
-    lines = capsys.readouterr().err.splitlines()
+    said, lines = capsys.readouterr()
+    assert said == ""
+    lines = lines.splitlines()
     assert lines[0].startswith("perjoule: error: ")
     assert lines[1].startswith("hint: ")
+    assert len(lines) == 2
     assert names in "".join(lines)
     assert "Traceback" not in "".join(lines)
 
@@ -77,6 +94,66 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, capsys: pyte
     file.write_text("x")
     assert main([*RUN, "--out", str(file)]) == 2
     assert str(file) in capsys.readouterr().err
+
+
+def test_a_link_to_nowhere_is_an_output_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = tmp_path / "page.html"
+    page.symlink_to(tmp_path / "nowhere")
+    assert main([*RUN, "--out", str(tmp_path), "--html", str(page)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_no_space_for_results_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    usage = output.shutil.disk_usage(".")
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _path: usage._replace(free=1_000_000))
+    assert main([*RUN, "--out", str(tmp_path)]) == 2
+    assert "1.0 MB of the disk are left" in capsys.readouterr().err
+
+
+def test_a_file_that_could_not_be_finished_is_removed(tmp_path: Path):
+    with pytest.raises(UnicodeEncodeError):
+        output.write_new(tmp_path / "half.html", "\udcff")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UsageError):
+        output.write_new(tmp_path / "mine", "theirs")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stream", "code"),
+    [(["schema"], "stdout", 2), (["models", "pull", "nope"], "stderr", 2)],
+)
+def test_a_stream_that_cannot_be_written_is_no_crash(arguments: list[str], stream: str, code: int):
+    command = [sys.executable, "-m", "perjoule", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        done = subprocess.run(command, text=True, check=False, **streams)  # type: ignore[call-overload]
+    assert done.returncode == code
+    assert "Traceback" not in (done.stderr or "")
+    assert "bug" not in (done.stderr or "")
+
+
+def test_signals_are_handled_once_and_handed_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # impatience while results are saved costs none
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_control_characters_of_arguments_are_shown_not_obeyed(capsys: pytest.CaptureFixture[str]):
@@ -125,6 +202,27 @@ def test_a_reader_that_leaves_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_a_reader_of_a_table_that_leaves_is_no_error_either(tmp_path: Path):
+    result = tmp_path / "result.json"
+    result.write_bytes(encode(make_result()))
+    command = [sys.executable, "-m", "perjoule", "show", str(result)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_a_terminal_without_the_signs_gets_their_codes(tmp_path: Path):
+    result = tmp_path / "result.json"
+    result.write_bytes(encode(make_result()))
+    command = [sys.executable, "-m", "perjoule", "show", str(result)]
+    plain = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, env=plain, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_show_writes_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,61 @@
+"""Files a command writes beside results: whole or not there, never over another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from perjoule.errors import HostError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LEAST_BYTES = 16 << 20  # of free space; a result has some 100 kB, a report some more
+
+
+def check_files(files: list[Path]) -> None:
+    """Refuse output files that exist or cannot be written, before any work. Raises ``UsageError``, ``HostError``."""
+    for path in files:
+        if os.path.lexists(path) or files.count(path) > 1:
+            what = "is given twice" if files.count(path) > 1 else "exists already"
+            raise UsageError(f"{path} {what}", hint="choose another name; perjoule never overwrites")
+        check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder if need be. Raises ``HostError`` if it cannot be written or its disk is full."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}", hint="choose another folder") from error
+    if not os.access(folder, os.W_OK):
+        raise HostError(f"{folder} cannot be written", hint="choose another folder")
+    if free < _LEAST_BYTES:
+        raise HostError(
+            f"{folder}: no space, {free / 1e6:.1f} MB of the disk are left, {_LEAST_BYTES / 1e6:.0f} MB are asked for",
+            hint="free disk space or choose another folder",
+        )
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that must not exist yet; nothing is left of one that could not be finished.
+
+    Raises ``UsageError`` if it exists, ``HostError`` if the file system refuses.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", hint="choose another name; perjoule never overwrites") from None
+    except OSError as error:
+        raise HostError(
+            f"cannot write {path}: {error.strerror}",
+            hint="results are kept in JSON: `perjoule show RESULT --html FILE` makes a report of them elsewhere",
+        ) from error
