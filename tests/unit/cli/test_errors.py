@@ -152,6 +152,7 @@ def test_an_ignored_signal_stays_ignored():
     try:
         with interruptible():
             signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
