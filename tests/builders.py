@@ -139,8 +139,12 @@ def make_raw(**changes: Any) -> RawRun:
         meters=(),
         meters_refused=(),
         idle=IdlePower(
-            before=None, before_missing=NO_SENSOR, loaded=None, loaded_missing=NO_SENSOR,
-            after=None, after_missing=NO_SENSOR,
+            before=None,
+            before_missing=NO_SENSOR,
+            loaded=None,
+            loaded_missing=NO_SENSOR,
+            after=None,
+            after_missing=NO_SENSOR,
         ),
         runs=tuple(make_process(p) for p in range(5)),
     )

@@ -6,6 +6,7 @@ It sleeps in poll(2) while a worker measures, and wakes at phase edges only, to 
 from __future__ import annotations
 
 import random
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from perjoule import assemble, host, messages, store
 from perjoule.child import Child
 from perjoule.clock import MonotonicClock
-from perjoule.errors import EngineError, InputError, InterruptedRunError, PerjouleError, UsageError
+from perjoule.errors import EngineError, HostError, InputError, InterruptedRunError, PerjouleError, UsageError
 from perjoule.joined import join_logs
 from perjoule.measure import ProcessRun, measure_process
 from perjoule.meters import MeterSet, open_meters
@@ -131,7 +132,7 @@ class _Runner:
                 self._save_all(states, meters)
                 saved = ", ".join(str(p) for p in self._paths) or "nothing was finished"
                 raise InterruptedRunError(f"interrupted; saved: {saved}", hint="run the same command again") from None
-            except PerjouleError:
+            except Exception:
                 self._save_all(states, meters)  # what was finished is kept, whatever ended the run
                 raise
             self._note_busy()
@@ -212,6 +213,15 @@ class _Runner:
         state.measuring_s += (self._clock.now_ns() - begin_ns) / 1e9
         state.decide()
 
+    def _save(self, state: _Progress, result: RunResult) -> Path:
+        """Write a result; where the folder has become unwritable, beside it in a temporary one, and say so."""
+        try:
+            return store.save(result, self._plan.out_dir)
+        except HostError as error:
+            path = store.save(result, tempfile.mkdtemp(prefix="perjoule-"))
+            state.error = state.error or HostError(f"{error.message}; saved instead: {path}", hint=error.hint)
+            return path
+
     def _idle(self, when: str, meters: MeterSet) -> None:
         self._at_rest[when] = measure_idle(meters, self._clock, when, self._epoch_ns)
 
@@ -259,7 +269,7 @@ class _Runner:
                 runs=tuple(runs),
             )
             result = assemble.assemble(raw)
-            path = store.save(result, self._plan.out_dir)
+            path = self._save(state, result)
             self._paths.append(path)
             self._listener.finished(path, result)
 

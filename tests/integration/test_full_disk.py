@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from reference.tiny_checkpoint import write_tiny
 
 from perjoule import runner, store
 from perjoule.cli import main
+from perjoule.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,26 @@ def test_a_disk_that_fills_while_measuring_gets_no_half_report_and_the_results_a
     [path] = (tmp_path / "out").glob("*.json")
     assert f"written: {path}" in shown.out
     assert [p.name for p in disk.iterdir()] == ["filler"]
+
+
+def test_a_disk_that_fills_while_measuring_does_not_lose_the_measurement(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    save = store.save
+
+    def save_when_full(result: RunResult, folder: str) -> Path:
+        if folder == str(disk):
+            fill(disk)
+        return save(result, folder)
+
+    monkeypatch.setattr(runner.store, "save", save_when_full)
+    assert main([*FAST, "--out", str(disk)]) == 2
+    error = next(line for line in capsys.readouterr().err.splitlines() if "error:" in line)
+    [path] = tmp_path.glob("perjoule-*/*.json")
+    assert "No space left" in error
+    assert str(path) in error
+    assert verify(store.load(path)) == []
 
 
 @pytest.mark.parametrize("option", ["--out", "--html", "--json"])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perjoule.cli.run import check_files
+from perjoule.cli.output import check_files, write_new
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> int:
     with _teller() as tell:
         found = examine(args.meter, MonotonicClock(), quick=args.quick, tell=tell)
     if to_file:
-        Path(args.json).write_text(_as_json(found), encoding="utf-8")
+        write_new(Path(args.json), _as_json(found))
     if args.json == "-":
         sys.stdout.write(_as_json(found))
     else:

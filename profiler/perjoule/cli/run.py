@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from perjoule.runner import RunPlan
 
-__all__ = ["add_arguments", "check_files", "checked_threads", "execute", "make_plan", "reproduce"]
+__all__ = ["add_arguments", "checked_threads", "execute", "make_plan", "reproduce"]
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct:q4_k_m"
 DEFAULT_OUT = "perjoule-results"
