@@ -40,7 +40,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## measure Qwen2.5-Coder-0.5B and SmolLM2-135M on this machine, side by side
 	@out=perjoule-results/demo-$$(date -u +%Y%m%d-%H%M%S); \
 	$(BIN)/perjoule run quickstart --model $(QWEN) --model $(SMOLLM2) --out "$$out" --html "$$out/report.html" && \
-	echo "open in a browser: $$PWD/$$out/report.html"
+	echo "open in a browser: $$PWD/$$out/report.html" && \
+	echo "next: .venv/bin/perjoule show $$out     .venv/bin/perjoule verify $$out     .venv/bin/perjoule doctor"
 
 test: $(STAMP) ## the tests, with one small real checkpoint (98 MB)
 	$(BIN)/perjoule models pull $(SMOLLM2)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from perjoule.records import RunResult
 
+_STEERING = {"ttft_s": "time to first token", "tpot_s": "time per output token"}
 MAX_HARNESS_SHARE = 0.005  # of the measured time; docs/method.md, "Own cost"
 # Tokens that two prompts of a process may share at their start: a beginning-of-sequence token and one word.
 MAX_SHARED_PREFIX = 8
@@ -52,7 +53,8 @@ def _target_missed(result: RunResult) -> Iterator[Check]:
         yield Check(
             code="target_missed",
             severity="warning",
-            message=f"{name} is known to +-{width:.1%} only; the target is {scenario.target_half_width:.0%}",
+            message=f"{_STEERING.get(name, name)} is known to +-{width:.1%} only;"
+            f" the target is {scenario.target_half_width:.0%}",
             hint="give more time with --time-budget, or quieten the machine",
             data=wide,
         )
@@ -186,7 +188,9 @@ def _no_energy(result: RunResult) -> Iterator[Check]:
             code="no_energy",
             severity="warning",
             message=f"no joules: {result.energy.headline_missing}",
-            hint="`perjoule doctor` says which sensors this machine has; --tdp W allows an estimate on bare metal",
+            hint="check the meter with `perjoule doctor --meter NAME`, then run again"
+            if result.settings.meters
+            else "`perjoule doctor` says which sensors this machine has; --tdp W allows an estimate on bare metal",
         )
 
 

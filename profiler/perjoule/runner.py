@@ -116,9 +116,11 @@ class _Runner:
     def run(self) -> list[Path]:
         self._host = host.read_host({})
         self._calibration = load_calibration(self._host)
-        states = [self._prepare(c) for c in self._plan.configurations]
         with open_meters(list(self._plan.meters) if self._plan.meters is not None else None) as meters:
+            meters.demand(self._plan.meters or ())
+            states = [self._prepare(c) for c in self._plan.configurations]
             characterise(meters, self._clock, self._plan.tdp_w)
+            meters.demand(self._plan.meters or ())
             meters.limit_windows(named=self._plan.meters is not None)
             self._epoch_ns = self._clock.now_ns()
             self._created = self._clock.utc_now()
@@ -187,7 +189,7 @@ class _Runner:
 
         def tell(text: str, share: float) -> None:
             overall = min(1.0, (number + share) / max(least, number + 1))
-            self._listener.phase(label, f"process {number + 1} of at least {least}: {text}", overall, state.left_s)
+            self._listener.phase(label, f"{_turn(number, least)}: {text}", overall, state.left_s)
 
         def when_loaded() -> None:
             if "loaded" not in self._at_rest:
@@ -272,6 +274,13 @@ class _Runner:
             path = self._save(state, result)
             self._paths.append(path)
             self._listener.finished(path, result)
+
+
+def _turn(number: int, least: int) -> str:
+    """Name a process by its place; beyond the least, more are added for the interval's sake."""
+    if number < least:
+        return f"process {number + 1} of at least {least}"
+    return f"process {number + 1}, to narrow the interval"
 
 
 def prepare(job: messages.PrepareJob, stall_s: float, tell: messages.Tell) -> Prepared:

@@ -59,3 +59,17 @@ def write_new(path: Path, text: str) -> None:
             f"cannot write {path}: {error.strerror}",
             hint="results are kept in JSON: `perjoule show RESULT --html FILE` makes a report of them elsewhere",
         ) from error
+
+
+def result_files(names: list[str]) -> list[Path]:
+    """Return the files named, and of a folder its results. Raises ``UsageError`` for a folder without any."""
+    from pathlib import Path  # noqa: PLC0415
+
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"{path}: this folder holds no results", hint="give result files, or the folder of a run")
+        found += inside
+    return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="result files")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="result files, or folders of them")
     parser.add_argument("--html", metavar="OUT", help="write a report for a browser instead")
     add_cost_arguments(parser)
 
@@ -24,7 +24,9 @@ def execute(args: argparse.Namespace) -> int:
     from perjoule.cli.progress import print_summary  # noqa: PLC0415
 
     cost = CostOptions(args, summary=not args.html)
-    results = [store.load(Path(file)) for file in args.files]
+    from perjoule.cli.output import result_files  # noqa: PLC0415
+
+    results = [store.load(path) for path in result_files(args.files)]
     if args.html:
         from perjoule.cli.output import check_files, write_new  # noqa: PLC0415
         from perjoule.render.html import report  # noqa: PLC0415

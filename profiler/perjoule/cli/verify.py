@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perjoule import store
@@ -14,19 +13,20 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="result files")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="result files, or folders of them")
 
 
 def execute(args: argparse.Namespace) -> int:
+    from perjoule.cli.output import result_files  # noqa: PLC0415
     from perjoule.verify import verify  # noqa: PLC0415
 
     bad = 0
-    for file in args.files:
-        if not Path(file).is_file():
+    for file in result_files(args.files):
+        if not file.is_file():
             raise UsageError(f"{file}: no such file", hint="give result files that `perjoule run` wrote")
         state = "ok"
         try:
-            result = store.load(Path(file))
+            result = store.load(file)
             problems = verify(result)
             if not result.publishable:
                 invalid = sorted({c.code for c in result.checks if c.severity == "invalid"})

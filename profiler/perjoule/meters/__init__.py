@@ -9,6 +9,7 @@ import msgspec
 
 from perjoule import registry
 from perjoule.clock import MonotonicClock
+from perjoule.errors import HostError
 from perjoule.meters.guard import READ_TIMEOUT_S, GuardedMeter
 from perjoule.protocols import LogMeter, NotingMeter
 from perjoule.records import MeterRefusal
@@ -81,6 +82,16 @@ class MeterSet:
     @property
     def has_logs(self) -> bool:
         return any(isinstance(guarded.meter, LogMeter) for guarded, _domains in self._open)
+
+    def demand(self, names: Sequence[str]) -> None:
+        """Hold every meter that the user named to have a domain. Raises ``HostError`` with the reason of the first."""
+        reading = {guarded.name for guarded, _domains in self._open} | {"null"}
+        for name in names:
+            base = name.partition(":")[0]
+            if base not in reading:
+                refusal = next((r for r in self.refusals if r.meter == base), None)
+                reason, fix = (refusal.reason, refusal.fix) if refusal else ("it shows no domain", "leave it out")
+                raise HostError(f"--meter {base}: {reason}", hint=fix)
 
     def limit_windows(self, *, named: bool) -> None:
         """Leave out sensors that would need more patience than asked for, unless the user named them."""

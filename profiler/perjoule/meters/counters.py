@@ -66,7 +66,8 @@ class CounterSet(Composition):
         for meter in self.counted:
             have, least = sum(spans), TICKS_A_WINDOW * (meter.tick_s or 0.0)
             if have < meter.min_window_s:
-                return f"{meter.domain} needs a window of {meter.min_window_s:g} s; together these have {have:.2g} s"
+                need = f"{meter.domain} needs a window of {meter.min_window_s:.3g} s"
+                return f"{need}; together these have {have:.2g} s (more new_tokens or requests_per_process fill it)"
             if min(spans) < least and len(spans) > 1:
                 return f"{meter.domain} needs windows of {least:g} s each; the shortest has {min(spans):.2g} s"
         return ""

@@ -104,6 +104,9 @@ class _Assessor:
         domains = tuple(self._domain(*row) for row in basis.every(windows))
         if isinstance(parts, str) or isinstance(per_token, Missing):
             reason = parts if isinstance(parts, str) else per_token.reason if isinstance(per_token, Missing) else ""
+            reason += "".join(
+                f"; {r.reason}" for r in self._evidence.meters_refused if r.domain and reason.startswith(f"{r.domain} ")
+            )
             return _nothing(reason, self._evidence, domains, metrics)
         spread = _relative_random(per_token)
         headline = self._energy_of(total(parts), spread)
@@ -215,8 +218,10 @@ class _Assessor:
             domain="total", joules=Range(low=low, value=gross.value, high=high), random_j=gross.random[1] - gross.value
         )
         net = whole.minus(idle.times(seconds))
-        if net.joules.value <= 0:
-            return Missing(reason="the machine drew no more than at idle: nothing is left that is net")
+        if net.joules.low <= 0:
+            watts = idle.joules
+            known = f"{watts.low:.3g} to {watts.high:.3g} W"
+            return Missing(reason=f"too small to tell from idle, which is known to be {known}")
         spread = net.random_j / net.joules.value
         return self._basis.net(self._basis.energy(net.joules, spread, gross.unit, gross.n, gross.statistic))
 

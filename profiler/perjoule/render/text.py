@@ -11,6 +11,8 @@ from rich.text import Text
 from perjoule.records import Energy, Missing, RunResult
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
+from perjoule.scenario import from_facts
+from perjoule.stats.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +67,10 @@ def _heading(result: RunResult) -> str:
     model, backend = result.model, result.backend
     processes = len(result.processes)
     return printable(
-        f"{model.name}\n{model.source_quantization} as {model.runtime_quantization}, {backend.name}\n"
-        f"{backend.effective_options.get('threads', '?')} threads, {processes} processes"
+        f"{model.name}\n{model.source_quantization}, run as {model.runtime_quantization}"
+        f" ({model.bits_per_weight:.1f} bits), {backend.name}\n"
+        f"{backend.effective_options.get('threads', '?')} thread(s), {processes} processes"
+        + ("" if result.publishable else "\nINVALID, see below")
     )
 
 
@@ -83,7 +87,10 @@ def _behind_the_joules(result: RunResult) -> list[str]:
     headline = result.energy.headline
     if headline is None:
         return [printable(f"{result.model.name}: no energy: {result.energy.headline_missing}")]
-    line = f"{result.model.name}: {fmt.energy(headline)} for all measured requests"
+    scenario = from_facts(result.scenario)
+    used = select(result.samples, result.windows, scenario).samples
+    tokens = sum(s.output_tokens for s in used)
+    line = f"{result.model.name}: {fmt.energy(headline)} for {len(used)} requests, {tokens:,} tokens"
     per_token = result.metric("energy_j_per_output_token")
     if isinstance(per_token, Energy):
         line += f" = {fmt.energy_short(per_token, 'J/token')}"

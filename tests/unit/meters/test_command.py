@@ -190,7 +190,7 @@ def test_no_shell_reads_the_arguments(tmp_path: Path):
     script.write_text(
         "import sys, threading\nfor _ in range(9):\n print(len(sys.argv[1]), flush=True); threading.Event().wait(.01)"
     )
-    meter = CommandMeter(f"{sys.executable} {script} '$(reboot); `x` > y'")
+    meter = CommandMeter(f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} '$(reboot); `x` > y'")
     assert meter.probe().domains
     meter.close()
     assert meter._lines.notes() == []
