@@ -69,7 +69,7 @@ class CounterSet(Composition):
                 need = f"{meter.domain} needs a window of {meter.min_window_s:.3g} s"
                 return f"{need}; together these have {have:.2g} s (more new_tokens or requests_per_process fill it)"
             if min(spans) < least and len(spans) > 1:
-                return f"{meter.domain} needs windows of {least:g} s each; the shortest has {min(spans):.2g} s"
+                return f"{meter.domain} needs windows of {least:.3g} s each; the shortest has {min(spans):.3g} s"
         return ""
 
 
