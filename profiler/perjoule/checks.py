@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from perjoule.records import Check
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select
-from perjoule.stats.sequential import relative_half_widths
+from perjoule.stats.steering import STEERING, half_widths, steering_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perjoule.records import RunResult
 
-_STEERING = {"ttft_s": "time to first token", "tpot_s": "time per output token"}
 MAX_HARNESS_SHARE = 0.005  # of the measured time; docs/method.md, "Own cost"
 # Tokens that two prompts of a process may share at their start: a beginning-of-sequence token and one word.
 MAX_SHARED_PREFIX = 8
@@ -45,15 +44,14 @@ def _few_processes(result: RunResult) -> Iterator[Check]:
 
 def _target_missed(result: RunResult) -> Iterator[Check]:
     scenario = from_facts(result.scenario)
-    groups = select(result.samples, result.windows, scenario).by_process
-    widths = {n: w for n, w in relative_half_widths(groups).items() if w is not None}
+    widths = half_widths(steering_values(result.samples, result.windows, result.processes, scenario))
     wide = {n: round(w, 4) for n, w in widths.items() if w > scenario.target_half_width}
     if wide:
         name, width = max(wide.items(), key=lambda item: item[1])
         yield Check(
             code="target_missed",
             severity="warning",
-            message=f"{_STEERING.get(name, name)} is known to +-{width:.1%} only;"
+            message=f"{STEERING[name]} is known to +-{width:.1%} only;"
             f" the target is {scenario.target_half_width:.0%}",
             hint="give more time with --time-budget, or quieten the machine",
             data=wide,

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from perjoule.load.serve import Served
 from perjoule.load.single_stream import Observed
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import MemoryPeak, Record
+from perjoule.scenario import Arrivals, Shape, Slo
 
 # ---- parent to worker (standard input) ----
 
@@ -37,6 +39,14 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
     max_warmup_requests: int
     min_span_s: float
     prefill_block_s: float = 0.0  # a prefill shorter than this is repeated in a block of its own; 0: no block
+    shape: Shape = "single-stream"
+    duration_s: float | None = None
+    clients: int = 1
+    arrivals: Arrivals | None = None
+    rate_per_s: float | None = None
+    arrival_times_s: tuple[float, ...] = ()
+    find_rate: bool = False
+    slo: Slo | None = None
 
 
 Job = PrepareJob | MeasureJob
@@ -85,6 +95,27 @@ class PrefillBlock(Record, frozen=True, kw_only=True, tag_field="event", tag="pr
     prompt_tokens: int
 
 
+class SpanDone(Record, frozen=True, kw_only=True, tag_field="event", tag="span_done"):
+    """Requests served in one window, said once it is over; begun by ``BlockReady``. Monotonic ns, CPU ns of the worker.
+
+    ``offered`` were sent or due; those that were not answered are not in ``requests``. ``forward_passes`` read the
+    weights once each; ``positions`` are those of all sequences whose keys and values were read, summed over passes.
+    """
+
+    start_ns: int
+    end_ns: int
+    cpu_ns: int
+    requests: tuple[Served, ...]
+    offered: int
+    planned_s: float | None
+    rate_per_s: float | None
+    saturated: bool
+    verdict: str
+    longest_wait_ns: int
+    forward_passes: int | None
+    positions: int | None
+
+
 class FirstToken(Record, frozen=True, kw_only=True, tag_field="event", tag="first_token"):
     at_ns: int
 
@@ -119,7 +150,7 @@ class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed")
 
 Tell = Callable[[str, float | None], None]
 Event = (
-    Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | FirstToken | LastToken | Request
+    Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | SpanDone | FirstToken | LastToken | Request
     | Finished | Failed
 )  # fmt: skip
 

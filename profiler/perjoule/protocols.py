@@ -53,6 +53,7 @@ class EngineOptions(Record, frozen=True, kw_only=True):
     threads: int = 1
     quant: str = "faithful"
     context_tokens: int = 2048
+    batch: int = 1  # sequences that the engine holds at a time; more than one needs a ``BatchEngine``
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -66,6 +67,8 @@ class BackendInfo(Record, frozen=True, kw_only=True):
     quants: tuple[str, ...]
     available: bool
     install: str  # the exact command that makes it available
+    batching: bool = False  # its engines are ``BatchEngine``
+    queues: bool = True  # requests may wait for it while it works; false: one caller at a time, no load generator
 
 
 class Prepared(Record, frozen=True, kw_only=True):
@@ -104,6 +107,27 @@ class Engine(Protocol):
         """Return the threads, context, precision and provider really in use."""
 
     def close(self) -> None: ...
+
+
+class Batch(Protocol):
+    """Sequences that advance together. They have places 0, 1, ... in the order in which they were added."""
+
+    def add(self, prompt_ids: Sequence[int]) -> int:
+        """Prefill one more sequence at the next place; return its first token. Raises ``InputError`` beyond capacity."""
+
+    def step(self) -> Sequence[int]:
+        """Return the next token of every sequence, by place."""
+
+    def remove(self, place: int) -> None:
+        """End the sequence at ``place``; the last one takes its place."""
+
+
+@runtime_checkable
+class BatchEngine(Protocol):
+    """Optional capability of an engine: ``options.batch`` sequences at a time, joining and leaving as they come."""
+
+    def batch(self) -> Batch:
+        """Return an empty batch; one that was returned before is no longer used. Greedy."""
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ from perjoule.meters.idle import NOT_REACHED, WHEN, IdleReading, idle_power, mea
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import Record, RunResult, RunSettings
 from perjoule.scenario import Scenario
-from perjoule.stats.sequential import enough
+from perjoule.stats.steering import decide
 
 if TYPE_CHECKING:
     from perjoule.protocols import Clock
@@ -83,8 +83,8 @@ class _Progress:
     def decide(self) -> None:
         samples = tuple(s for run in self.runs for s in run.samples)
         windows = tuple(w for run in self.runs for w in run.windows)
-        decision = enough(samples, windows, self.configuration.scenario, self.measuring_s)
-        self.done = decision.stop
+        processes = tuple(run.record for run in self.runs)
+        self.done = decide(samples, windows, processes, self.configuration.scenario, self.measuring_s).stop
 
     @property
     def left_s(self) -> float | None:

@@ -21,9 +21,12 @@ from perjoule.records import Record, ScenarioFacts
 from perjoule.store.canonical import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Rigor = Literal["quick", "standard", "strict"]
+Shape = Literal["single-stream", "multi-stream", "offline", "server", "cold-start", "idle"]
+Arrivals = Literal["poisson", "constant", "recorded"]
+SweepKey = Literal["threads", "batch", "clients", "prompt_tokens", "new_tokens", "rate_per_s"]
 
 _PACKAGE = "perjoule_scenarios"  # reached by name: perjoule does not import it
 _MAX_TOML_BYTES = 64 * 1024
@@ -38,8 +41,50 @@ _RIGOR: dict[str, dict[str, float]] = {
 }
 _FIXED = frozenset({"name", "version", "corpus_sha256"})  # not to be changed by --set
 _AT_LEAST_ONE = (
-    "version", "prompt_tokens", "new_tokens", "min_processes", "requests_per_process", "max_warmup_requests",
+    "version", "prompt_tokens", "new_tokens", "min_processes", "requests_per_process", "clients", "batch",
 )  # fmt: skip
+_OF_SPANS = frozenset({"multi-stream", "offline", "server"})
+_LONGEST_S = 86_400.0  # of one process' load
+_MAX_ARRIVALS = 1_000_000
+
+
+class Slo(Record, frozen=True, kw_only=True):
+    """Service level: the share of requests that must meet both limits (MLPerf: 0.99). A limit may be left out."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    share: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ttft_s is None and self.tpot_s is None:
+            msg = "slo needs ttft_s or tpot_s"
+            raise ValueError(msg)
+        for name in ("ttft_s", "tpot_s"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                msg = f"slo.{name} must be above 0, got {limit}"
+                raise ValueError(msg)
+        if not 0 < self.share < 1:
+            msg = f"slo.share must lie between 0 and 1, got {self.share}"
+            raise ValueError(msg)
+
+
+class Sweep(Record, frozen=True, kw_only=True):
+    """One key takes several values; each is a configuration of its own, measured interleaved with the others."""
+
+    key: SweepKey
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.values)) < len(self.values) or len(self.values) < 2:  # noqa: PLR2004 - one value is no sweep
+            msg = "sweep.values needs at least two values, all different"
+            raise ValueError(msg)
+        whole = self.key != "rate_per_s"
+        if any(v <= 0 or (whole and v != int(v)) for v in self.values):
+            msg = f"sweep.values must be {'whole numbers ' if whole else ''}above 0, got {list(self.values)}"
+            raise ValueError(msg)
 
 
 class Scenario(Record, frozen=True, kw_only=True):
@@ -47,12 +92,13 @@ class Scenario(Record, frozen=True, kw_only=True):
 
     ``target_half_width`` is relative; ``time_budget_s`` limits how long processes are added beyond
     ``min_processes``. ``corpus_sha256`` is filled in on loading. The first warm-up request is the cold one.
+    ``requests_per_process`` are measured in each process, over all clients, and more until ``duration_s`` is over.
     """
 
     name: str
     version: int
     description: str
-    shape: Literal["single-stream"]
+    shape: Shape
     prompt_tokens: int
     new_tokens: int
     corpus: str
@@ -63,6 +109,16 @@ class Scenario(Record, frozen=True, kw_only=True):
     time_budget_s: float
     requests_per_process: int = 3
     max_warmup_requests: int = 4
+    clients: int = 1  # multi-stream: so many send their next request when the last was answered
+    batch: int = 1  # requests that the engine works on at a time; the others wait in a queue
+    arrivals: Arrivals | None = None  # server
+    rate_per_s: float | None = None  # server: offered load
+    arrival_times_s: tuple[float, ...] = ()  # server, recorded: seconds from the start of the load
+    duration_s: float | None = None  # of the load in each process
+    find_rate: bool = False  # server: look for the highest rate that meets the SLO, then measure there
+    slo: Slo | None = None
+    page_cache: Literal["warm", "dropped"] = "warm"  # dropped: the model's files are read from the disk again
+    sweep: Sweep | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +132,102 @@ class Scenario(Record, frozen=True, kw_only=True):
         if not 0 < self.target_half_width < 1:
             msg = f"target_half_width must lie between 0 and 1, got {self.target_half_width}"
             raise ValueError(msg)
+        for field in ("time_budget_s", "rate_per_s", "duration_s"):
+            value = getattr(self, field)
+            if value is not None and value <= 0:
+                msg = f"{field} must be above 0, got {value}"
+                raise ValueError(msg)
+        if self.duration_s is not None and self.duration_s > _LONGEST_S:
+            msg = f"duration_s must be at most {_LONGEST_S:g}, got {self.duration_s}"
+            raise ValueError(msg)
+        for wrong in _impossible(self):
+            raise ValueError(wrong)
+
+    @property
+    def spans(self) -> bool:
+        """Whether requests are served beside or behind each other, so that they share a window."""
+        return self.shape in _OF_SPANS
+
+    @property
+    def offered_rate_per_s(self) -> float | None:
+        """Requests due a second, on average; None where nothing is scheduled or the rate is looked for."""
+        if self.arrivals == "recorded" and self.duration_s:
+            return len(self.arrival_times_s) / self.duration_s
+        return self.rate_per_s
+
+
+def _impossible(scenario: Scenario) -> Iterator[str]:  # noqa: C901, PLR0912 - a list of rules, one after the other
+    """Yield what does not go together, each naming the key."""
+    shape = scenario.shape
+    if shape not in {"cold-start", "idle"} and scenario.max_warmup_requests < 1:
+        yield f"max_warmup_requests must be at least 1, got {scenario.max_warmup_requests}"
+    if shape == "cold-start" and (scenario.max_warmup_requests or scenario.requests_per_process != 1):
+        yield "cold-start measures the first request: max_warmup_requests must be 0 and requests_per_process 1"
+    if scenario.page_cache == "dropped" and shape != "cold-start":
+        yield f"page_cache = 'dropped' belongs to cold-start, not to {shape}"
+    if scenario.clients > 1 and shape != "multi-stream":
+        yield f"clients belongs to multi-stream, not to {shape}"
+    if scenario.batch > 1 and not scenario.spans:
+        yield f"batch belongs to multi-stream, offline and server, not to {shape}"
+    if shape == "multi-stream" and scenario.requests_per_process < scenario.clients:
+        yield f"requests_per_process must be at least clients ({scenario.clients}), got {scenario.requests_per_process}"
+    if shape == "idle" and scenario.duration_s is None:
+        yield "idle needs duration_s"
+    if shape in {"offline", "cold-start"} and scenario.duration_s is not None:
+        yield f"duration_s does not belong to {shape}: it ends with its last request"
+    yield from _impossible_server(scenario)
+
+
+def _impossible_server(scenario: Scenario) -> Iterator[str]:
+    times, shape = scenario.arrival_times_s, scenario.shape
+    if shape != "server":
+        wrong = {
+            "arrivals": scenario.arrivals, "rate_per_s": scenario.rate_per_s, "arrival_times_s": times,
+            "find_rate": scenario.find_rate,
+        }  # fmt: skip
+        yield from (f"{key} belongs to server, not to {shape}" for key, value in wrong.items() if value)
+        return
+    if scenario.duration_s is None:
+        yield "server needs duration_s"
+    if scenario.arrivals is None:
+        yield "server needs arrivals: poisson, constant or recorded"
+    if scenario.arrivals == "recorded":
+        if not times or len(times) > _MAX_ARRIVALS or list(times) != sorted(times) or times[0] < 0:
+            yield "arrival_times_s must be seconds from 0 on, in order, for recorded arrivals"
+        elif scenario.duration_s is not None and times[-1] >= scenario.duration_s:
+            yield f"arrival_times_s must lie within duration_s ({scenario.duration_s:g})"
+        if scenario.rate_per_s is not None or scenario.find_rate:
+            yield "rate_per_s and find_rate do not belong to recorded arrivals"
+    elif times:
+        yield f"arrival_times_s belongs to recorded arrivals, not to {scenario.arrivals}"
+    elif scenario.find_rate == (scenario.rate_per_s is not None):
+        yield "server needs either rate_per_s or find_rate = true"
+    elif not scenario.find_rate and (scenario.rate_per_s or 0.0) * (scenario.duration_s or 0.0) < 1:
+        yield "rate_per_s times duration_s must be at least 1: no request would come"
+    elif (scenario.rate_per_s or 0.0) * (scenario.duration_s or 0.0) > _MAX_ARRIVALS:
+        yield f"rate_per_s times duration_s must be at most {_MAX_ARRIVALS} requests"
+    if scenario.find_rate and scenario.slo is None:
+        yield "find_rate needs slo: the limits to be met"
+
+
+def sweep_points(scenario: Scenario) -> list[tuple[float | None, Scenario]]:
+    """Return the scenario at each value of its sweep, or alone with None. ``threads`` is left to the engine's options.
+
+    Raises ``UsageError`` where a value does not go with the rest.
+    """
+    sweep = scenario.sweep
+    if sweep is None:
+        return [(None, scenario)]
+    if sweep.key == "threads":
+        return [(value, scenario) for value in sweep.values]
+    points: list[tuple[float | None, Scenario]] = []
+    for value in sweep.values:
+        change = value if sweep.key == "rate_per_s" else int(value)
+        points.append((value, with_overrides(scenario, {sweep.key: change})))
+    return points
+
+
+_TABLES = {"slo": Slo.__struct_fields__, "sweep": Sweep.__struct_fields__}
 
 
 def list_scenarios() -> list[str]:
@@ -106,18 +258,22 @@ def with_overrides(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
 
     A new rigor brings its own processes, target and budget, unless they are changed too. Raises ``UsageError``.
     """
-    spec: dict[str, Any] = msgspec.structs.asdict(scenario)
+    spec: dict[str, Any] = msgspec.to_builtins(scenario)
     rigor = changes.get("rigor", scenario.rigor)
     if rigor not in _RIGOR:
         raise UsageError(f"unknown rigor {rigor!r}", hint=f"known: {', '.join(_RIGOR)}")
     if "rigor" in changes:
         spec |= _RIGOR[rigor]
-    for key in changes:
-        if key not in spec or key in _FIXED:
-            known = sorted(set(spec) - _FIXED)
+    for key, value in changes.items():
+        table, dot, inner = key.partition(".")
+        known = sorted((set(spec) - _FIXED - set(_TABLES)) | {f"{t}.{k}" for t, keys in _TABLES.items() for k in keys})
+        if key not in known:
             near = difflib.get_close_matches(key, known, n=3) or known
             raise UsageError(f"--set {key}: a scenario has no such key", hint=f"known: {', '.join(near)}")
-    spec |= changes
+        if dot:
+            spec[table] = {**(spec[table] or {}), inner: value}
+        else:
+            spec[key] = value
     try:
         spec["corpus_sha256"] = corpus_sha256(str(spec["corpus"]))
         return msgspec.convert(spec, Scenario, strict=False)

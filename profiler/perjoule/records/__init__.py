@@ -31,12 +31,14 @@ from perjoule.records.facts import (
 )
 from perjoule.records.observed import (
     Block,
+    GapHistogram,
     IdlePower,
     MemoryPeak,
     Phase,
     ProcessRecord,
     Reading,
     Sample,
+    Span,
     Window,
     WindowPhase,
 )
@@ -55,8 +57,8 @@ from perjoule.records.result import (
 __all__ = [
     "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET",
     "BackendFacts", "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy",
-    "Energy", "EnergyReport", "Flag", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak", "MeterFact",
+    "Energy", "EnergyReport", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak", "MeterFact",
     "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Phase", "ProcessRecord", "Quantity",
-    "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample", "ScenarioFacts", "Severity",
+    "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample", "ScenarioFacts", "Severity", "Span",
     "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
 ]  # fmt: skip

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UnsetType
+
 from perjoule.records.base import UNSET, Energy, Reason, Record
 
 Phase = Literal["warmup", "measured"]
-WindowPhase = Literal["idle", "load", "prefill", "decode"]
+WindowPhase = Literal["idle", "load", "prefill", "decode", "serve"]
 
 
 class Reading(Record, frozen=True, kw_only=True):
@@ -57,7 +59,9 @@ class Window(Record, frozen=True, kw_only=True):
 class Sample(Record, frozen=True, kw_only=True):
     """One request. Stamps are seconds since the run's start, taken where the token id came into being.
 
-    ``window`` is the id stem of the request: its windows are ``<window>/prefill`` and ``<window>/decode``.
+    ``window`` is the id stem of the request: its windows are ``<window>/prefill`` and ``<window>/decode``, unless it was
+    served among others: then ``span`` is the id of the one window they share. ``scheduled_s`` is when it was sent or
+    due; from there latency counts, from ``start_s`` on the engine worked on it.
     """
 
     process: int
@@ -76,6 +80,12 @@ class Sample(Record, frozen=True, kw_only=True):
     token_times_s: tuple[float, ...] | None
     token_times_s_missing: Reason = UNSET
     end_s: float
+    span: str | UnsetType = UNSET
+
+    @property
+    def sent_s(self) -> float:
+        """When the request was sent or due, seconds: where latency starts."""
+        return self.start_s if self.scheduled_s is None else self.scheduled_s
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +94,9 @@ class Sample(Record, frozen=True, kw_only=True):
             raise ValueError(msg)
         if not self.start_s <= self.first_token_s <= self.end_s:
             msg = "a sample's stamps must be in order: start, first token, end"
+            raise ValueError(msg)
+        if self.scheduled_s is not None and self.scheduled_s > self.start_s:
+            msg = "a sample cannot start before it was sent"
             raise ValueError(msg)
 
 
@@ -121,6 +134,38 @@ class IdlePower(Record, frozen=True, kw_only=True):
     loaded_missing: Reason = UNSET
     after: dict[str, Energy] | None
     after_missing: Reason = UNSET
+
+
+class Span(Record, frozen=True, kw_only=True):
+    """Requests served one beside or behind the other in one window (``<process>.s<k>/serve``), as one load.
+
+    ``offered`` requests were sent or due until the load ended; ``finished`` of them were answered. A span that is
+    ``saturated`` ended early, since the engine could not keep up; ``verdict`` says so in words.
+    """
+
+    process: int
+    window: str
+    planned_s: float | None  # how long the load was to last
+    planned_s_missing: Reason = UNSET
+    rate_per_s: float | None  # offered, open loop
+    rate_per_s_missing: Reason = UNSET
+    offered: int
+    finished: int
+    saturated: bool
+    verdict: str
+    longest_wait_s: float  # in the queue, of requests that were never started too
+
+
+class GapHistogram(Record, frozen=True, kw_only=True):
+    """Gaps between tokens of one process, where a file would hold too many times of tokens.
+
+    Bin ``i`` counts gaps from ``first_s * ratio ** i`` to the next; gaps below ``first_s`` are in bin 0.
+    """
+
+    process: int
+    first_s: float
+    ratio: float
+    counts: tuple[int, ...]
 
 
 class Block(Record, frozen=True, kw_only=True):

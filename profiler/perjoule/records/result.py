@@ -17,7 +17,16 @@ from perjoule.records.facts import (
     ScenarioFacts,
     ToolFacts,
 )
-from perjoule.records.observed import Block, IdlePower, MemoryPeak, ProcessRecord, Sample, Window
+from perjoule.records.observed import (
+    Block,
+    GapHistogram,
+    IdlePower,
+    MemoryPeak,
+    ProcessRecord,
+    Sample,
+    Span,
+    Window,
+)
 
 # History of the run file format; a number is added here and a migration in perjoule.store per change.
 #   1  first release
@@ -92,6 +101,8 @@ class RunResult(Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     windows: tuple[Window, ...]
     blocks: tuple[Block, ...] = ()
+    spans: tuple[Span, ...] = ()
+    gap_histograms: tuple[GapHistogram, ...] = ()
     memory: tuple[MemoryPeak, ...]
     metrics: dict[str, Quantity | Energy | str | None]
     energy: EnergyReport

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perjoule.records import Metric, Missing
 from perjoule.stats.intervals import exact, least_for_percentile, percentile, pooled_percentile, t_interval
 from perjoule.stats.selection import select, stem
-from perjoule.stats.sequential import process_medians, tpot_s, ttft_s
+from perjoule.stats.steering import output_rates, process_medians, tpot_s, ttft_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from perjoule.records import Missing, Quantity
 from perjoule.stats.intervals import percentile, pooled_percentile, t_interval
 from perjoule.stats.selection import select
-from perjoule.stats.sequential import enough
 from perjoule.stats.steady import is_steady
+from perjoule.stats.steering import decide
 from perjoule.stats.summary import summarize
 
 
@@ -111,15 +111,15 @@ def test_noisy_requests_are_left_out_unless_too_few_remain():
 
 
 def test_processes_are_added_until_the_target_or_the_budget():
-    def decide(count, measuring_s, **changes):
+    def after(count, measuring_s, **changes):
         runs = [make_process(p) for p in range(count)]
-        return enough(
-            [s for r in runs for s in r.samples], [w for r in runs for w in r.windows],
+        return decide(
+            [s for r in runs for s in r.samples], [w for r in runs for w in r.windows], [r.record for r in runs],
             make_scenario(**changes), measuring_s,
         )  # fmt: skip
 
-    assert not decide(4, 1e6).stop
-    assert decide(5, 1.0).stop
-    assert "within" in decide(5, 1.0).reason
-    assert not decide(5, 1.0, target_half_width=0.001).stop
-    assert "budget" in decide(5, 59.0, target_half_width=0.001).reason
+    assert not after(4, 1e6).stop
+    assert after(5, 1.0).stop
+    assert "within" in after(5, 1.0).reason
+    assert not after(5, 1.0, target_half_width=0.001).stop
+    assert "budget" in after(5, 59.0, target_half_width=0.001).reason
