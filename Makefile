@@ -62,9 +62,10 @@ $(REF_STAMP): pyproject.toml $(STAMP)
 	$(REF)/python -m pip install -q -e '.[cpu]' --group dev --group reference
 	@touch $@
 
-# Other tools' sensor readers on our made-up sensors; their environment (580 MB) has no engine in it.
+# Other tools' sensor readers on our made-up sensors, and MLCommons LoadGen beside our load generator; their environment
+# (580 MB) has no engine in it.
 test-oracles: $(ORACLES_STAMP)
-	$(ORACLES)/python -m pytest -q -m extras tests/integration/test_rapl_oracles.py
+	$(ORACLES)/python -m pytest -q -m extras tests/integration/test_rapl_oracles.py tests/integration/test_loadgen_oracle.py
 
 $(ORACLES_STAMP): pyproject.toml
 	$(call make_environment,$(ORACLES))
@@ -91,6 +92,8 @@ bench: ## the speed tables that can be made
 	@echo "make bench-engines   our engine against llama.cpp, interleaved: about 30 minutes with nothing else running"
 	@echo "make bench-meters    import time of the meter layer, and time to read a two-socket tree: some seconds"
 	@echo "make bench-harness   CPU time of parent and worker beside a bare sleep loop: 3 minutes with nothing else running"
+	@echo "make bench-load      what the load generator costs a request, and how late it begins one: 2 minutes, nothing else running"
+	@echo "make bench-coverage  how often intervals and verdicts hold on simulated machines: some minutes of one core"
 
 bench-engines: $(REF_STAMP) llamacpp ## our engine against llama.cpp on the same files
 	@for model in $(SMOLLM2) $(QWEN); do \
@@ -103,6 +106,14 @@ bench-meters: $(STAMP) ## what importing and reading meters costs
 
 bench-harness: $(STAMP) ## what the harness costs beside a bare sleep loop
 	$(BIN)/python benchmarks/harness_overhead.py
+
+.PHONY: bench-load
+bench-load: $(STAMP) ## what the load generator costs a request, and how late it begins one
+	$(BIN)/python benchmarks/load_generator.py
+
+.PHONY: bench-coverage
+bench-coverage: $(STAMP) ## how often intervals hold the truth, on machines simulated from recorded noise
+	$(BIN)/python benchmarks/coverage.py
 
 clean: ## remove environments, builds and caches of this folder (not results, not the model cache)
 	rm -rf .venv .venv-reference .venv-oracles dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

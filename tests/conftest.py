@@ -16,6 +16,14 @@ UNIT = Path(__file__).parent / "unit"
 
 
 @pytest.fixture(autouse=True)
+def _tests_do_not_wait_for_each_other(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real measurement on this machine, or another run of the tests, must not hold these up."""
+    monkeypatch.setenv("PERJOULE_LOCK", str(tmp_path_factory.getbasetemp() / "perjoule.lock"))
+
+
+@pytest.fixture(autouse=True)
 def _unit_tests_neither_sleep_nor_reach_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if UNIT not in request.path.parents:
         return

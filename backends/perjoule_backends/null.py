@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perjoule.clock import MonotonicClock
-from perjoule.errors import UsageError
+from perjoule.errors import InputError, UsageError
 from perjoule.protocols import GREEDY, BackendInfo, EngineOptions, Prepared, Sampling
 from perjoule.records import ModelFacts
 
@@ -32,9 +32,10 @@ class ByteTokenizer:
 class NullEngine:
     """Emits the first token after ``ttft_s`` and one more each ``itl_s``, sleeping in between."""
 
-    def __init__(self, clock: Clock, context_tokens: int, ttft_s: float, itl_s: float) -> None:
+    def __init__(self, clock: Clock, context_tokens: int, ttft_s: float, itl_s: float, batch: int = 1) -> None:
         self._clock = clock
         self._context_tokens = context_tokens
+        self._places = batch
         self._ttft_s = ttft_s
         self._itl_s = itl_s
         self.tokenizer = ByteTokenizer()
@@ -47,9 +48,10 @@ class NullEngine:
         on_token: OnToken,
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
+        room = _room(prompt_ids, self._context_tokens)
         # Names are bound once: after each sleep the caches are cold, and every look-up shows in the harness's share.
         now_ns, sleep, first = self._clock.now_ns, self._clock.sleep, sampling.seed
-        itl_ns, room = int(self._itl_s * 1e9), self._context_tokens - len(prompt_ids)
+        itl_ns = int(self._itl_s * 1e9)
         due_ns = now_ns() + int(self._ttft_s * 1e9)
         for index in range(max_new_tokens):
             if index > room:
@@ -64,16 +66,79 @@ class NullEngine:
             due_ns += itl_ns
         return "length"
 
+    def batch(self) -> NullBatch:
+        """Return an empty batch; its sequences say the same tokens as a greedy ``generate``."""
+        return NullBatch(self._clock, self._places, self._context_tokens, self._ttft_s, self._itl_s)
+
     def effective_options(self) -> Mapping[str, Any]:
         return {
             "threads": 1,
             "context_tokens": self._context_tokens,
+            "batch": self._places,
             "ttft_s": self._ttft_s,
             "itl_s": self._itl_s,
         }
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class NullBatch:
+    """Sequences that advance together: a prefill takes ``ttft_s``, a step ``itl_s`` however many places are taken.
+
+    Tokens count up from 0 in each sequence. What is known of one are the steps of the batch at which it began and at
+    which its context is full, so that a step costs one subtraction a place.
+    """
+
+    def __init__(self, clock: Clock, places: int, context_tokens: int, ttft_s: float, itl_s: float) -> None:
+        self._clock, self._places, self._context_tokens = clock, places, context_tokens
+        self._ttft_ns, self._itl_ns = int(ttft_s * 1e9), int(itl_s * 1e9)
+        self._steps = 0
+        self._began: list[int] = []
+        self._full: list[int] = []
+
+    def add(self, prompt_ids: Sequence[int]) -> int:
+        """Wait ``ttft_s`` and return the first token. Raises ``InputError`` where no place or context is left."""
+        if len(self._began) == self._places:
+            raise InputError(
+                f"the batch holds {self._places} sequence(s) and all places are taken",
+                hint="load the engine with a larger batch, or remove a sequence first",
+            )
+        room = _room(prompt_ids, self._context_tokens)
+        self._wait(self._ttft_ns)
+        self._began.append(self._steps)
+        self._full.append(self._steps + room)
+        return 0
+
+    def step(self) -> Sequence[int]:
+        """Wait ``itl_s`` and return the next token by place. Raises ``InputError`` where one's context is full."""
+        steps = self._steps
+        if steps in self._full:
+            raise InputError(
+                f"the sequence at place {self._full.index(steps)} fills its context of {self._context_tokens} tokens",
+                hint="remove it before the next step, or load with a larger context",
+            )
+        if self._itl_ns:
+            self._wait(self._itl_ns)
+        self._steps = steps = steps + 1
+        return [(steps - began) % _VOCABULARY for began in self._began]
+
+    def remove(self, place: int) -> None:
+        """End the sequence at ``place``; the last one takes its place. Raises ``InputError`` where none is."""
+        if not 0 <= place < len(self._began):
+            raise InputError(
+                f"no sequence has place {place}: the batch holds {len(self._began)}", hint="places are counted from 0"
+            )
+        for column in (self._began, self._full):
+            last = column.pop()
+            if place < len(column):
+                column[place] = last
+
+    def _wait(self, span_ns: int) -> None:
+        """Sleep until ``span_ns`` after the call, by the clock."""
+        due_ns = self._clock.now_ns() + span_ns
+        while (pause_ns := due_ns - self._clock.now_ns()) > 0:
+            self._clock.sleep(pause_ns / 1e9)
 
 
 class NullBackend:
@@ -91,6 +156,7 @@ class NullBackend:
             quants=("faithful",),
             available=True,
             install="ships with perjoule",
+            batching=True,
         )
 
     def engine_version(self) -> str:
@@ -123,10 +189,22 @@ class NullBackend:
         return Prepared(folder="", model=model, context_tokens=options.context_tokens)
 
     def load(self, prepared: Prepared, options: EngineOptions) -> NullEngine:
-        return NullEngine(self._clock, prepared.context_tokens, **_pace(options))
+        return NullEngine(self._clock, prepared.context_tokens, **_pace(options), batch=options.batch)
+
+
+def _room(prompt_ids: Sequence[int], context_tokens: int) -> int:
+    """Return how many tokens fit behind the prompt. Raises ``InputError`` where the prompt itself does not."""
+    if not 0 < len(prompt_ids) <= context_tokens:
+        raise InputError(
+            f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {context_tokens}",
+            hint="shorten the prompt or load with a larger context",
+        )
+    return context_tokens - len(prompt_ids)
 
 
 def _pace(options: EngineOptions) -> dict[str, float]:
+    if options.batch < 1:
+        raise UsageError(f"a batch of {options.batch} sequences", hint="use at least 1")
     pace = dict(DEFAULT_PACE)
     for key, value in options.extra.items():
         if key not in pace:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perjoule import __version__, registry
+from perjoule import __version__, registry, roofline
 from perjoule.checks import run_checks
 from perjoule.measure import ProcessRun
 from perjoule.meters.idle import derive_idle
 from perjoule.protocols import EngineOptions
 from perjoule.records import (
+    UNSET,
     BackendFacts,
     Check,
     EnergyReport,
+    GapHistogram,
     HostFacts,
     IdlePower,
     MeterFact,
     MeterRefusal,
+    Missing,
     ModelFacts,
     Overhead,
+    Peaks,
     Record,
     RunResult,
     RunSettings,
@@ -31,16 +35,19 @@ from perjoule.records import (
     flatten_metrics,
 )
 from perjoule.scenario import Scenario, facts, from_facts
+from perjoule.stats.gaps import histogram
 from perjoule.stats.selection import select, stem, stem_of
+from perjoule.stats.service import good_requests
 from perjoule.stats.summary import summarize
 from perjoule.store.canonical import canonical_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perjoule.meters.energy import Assessment
+    from perjoule.meters.energy import Evidence
     from perjoule.records import Sample
 
+MAX_TOKEN_TIMES = 50_000  # in one file
 _NOT_DERIVED = "not derived yet"
 
 
@@ -60,6 +67,7 @@ class RawRun(Record, frozen=True, kw_only=True):
     idle: IdlePower
     idle_windows: tuple[Window, ...] = ()
     runs: tuple[ProcessRun, ...]
+    roofline_peaks: Peaks | str | None = None  # a string: why there are none; null: nobody asked for them
 
 
 def assemble(raw: RawRun) -> RunResult:
@@ -68,6 +76,9 @@ def assemble(raw: RawRun) -> RunResult:
         (r.meter, r.domain or r.reason): r
         for r in (*(r for run in raw.runs for r in run.refusals), *raw.meters_refused)
     }
+    windows = (*raw.idle_windows, *(w for run in raw.runs for w in run.windows))
+    everything = tuple(s for run in raw.runs for s in run.samples)
+    samples, histograms = thinned(everything, select(everything, windows, raw.scenario).by_process)
     return derive(
         RunResult(
             created_utc=raw.created.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -82,16 +93,19 @@ def assemble(raw: RawRun) -> RunResult:
             meters_refused=tuple(refused.values()),
             idle=raw.idle,
             processes=tuple(run.record for run in raw.runs),
-            samples=tuple(s for run in raw.runs for s in run.samples),
-            windows=(*raw.idle_windows, *(w for run in raw.runs for w in run.windows)),
+            samples=samples,
+            windows=windows,
             blocks=tuple(b for run in raw.runs for b in run.blocks),
+            spans=tuple(s for run in raw.runs for s in run.spans),
+            gap_histograms=histograms,
             memory=tuple(m for run in raw.runs for m in run.memory),
             metrics={},
             energy=_no_energy(),
             quality=None,
             quality_missing="the scenario measures cost, not quality",
+            **_peaks(raw.roofline_peaks),
             roofline=None,
-            roofline_missing="not measured",
+            roofline_missing=roofline.NOT_MEASURED,
             overhead=Overhead(
                 harness_cpu_s=sum(run.harness_cpu_s for run in raw.runs),
                 harness_share=0.0,
@@ -102,25 +116,49 @@ def assemble(raw: RawRun) -> RunResult:
     )
 
 
+def thinned(
+    samples: tuple[Sample, ...], counted: Sequence[Sequence[Sample]]
+) -> tuple[tuple[Sample, ...], tuple[GapHistogram, ...]]:
+    """Leave out the times of tokens where a file would hold too many.
+
+    Gaps of the requests that are ``counted``, by process, become histograms.
+    """
+    if sum(len(s.token_times_s or ()) for s in samples) <= MAX_TOKEN_TIMES:
+        return samples, ()
+    histograms = tuple(histogram(group[0].process, group) for group in counted)
+    reason = f"over {MAX_TOKEN_TIMES} times of tokens: see gap_histograms"
+    bare = (msgspec.structs.replace(s, token_times_s=None, token_times_s_missing=reason) for s in samples)
+    return tuple(bare), histograms
+
+
 def derive(result: RunResult) -> RunResult:
     """Return the result with every derived part computed again from its raw parts.
 
-    Raw are settings, facts, processes, samples, windows, memory and CPU times; derived are idle power, metrics, energy,
-    the overhead's share, checks, ``publishable`` and ``id``. Raises ``InputError`` for a wrong scenario spec.
+    Raw are settings, facts, processes, samples, windows, memory, peaks and CPU times; derived are idle power, metrics,
+    energy, shares of the roofline, the overhead's share, checks, ``publishable`` and ``id``. Raises ``InputError`` for
+    a wrong scenario spec.
     """
+    from perjoule.meters.energy import assess  # noqa: PLC0415 - with its tables only where needed
+
     result = msgspec.structs.replace(
         result, idle=derive_idle(result.windows, result.meters, result.meters_refused, result.idle)
     )
     scenario = from_facts(result.scenario)
-    selection = select(result.samples, result.windows, scenario)
-    assessment = _assess(result, selection.samples)
-    metrics = summarize(result.samples, result.windows, result.processes, result.memory, scenario, result.model)
+    assessment = assess(evidence_of(result))
+    metrics = summarize(
+        result.samples, result.windows, result.processes, result.memory, scenario, result.model, result.spans,
+        result.gap_histograms,
+    )  # fmt: skip
+    told = metrics.get("goodput_requests_per_s")
+    if isinstance(told, Missing):  # a rate that means nothing has no joules either
+        assessment.metrics["goodput_requests_per_j"] = told
     bare = msgspec.structs.replace(
         result,
         id="",
         metrics=flatten_metrics({**metrics, **assessment.metrics}),
         energy=assessment.report,
         overhead=_overhead(result),
+        **_roofline(result),
         checks=(),
         publishable=False,
     )
@@ -129,35 +167,53 @@ def derive(result: RunResult) -> RunResult:
     return msgspec.structs.replace(checked, id=canonical_id(checked))
 
 
-def _assess(result: RunResult, samples: Sequence[Sample]) -> Assessment:
-    """Assess the energy of the requests that statistics use, so that both speak of the same work."""
-    from perjoule.meters.energy import Evidence, assess  # noqa: PLC0415 - with its tables only where needed
+def evidence_of(result: RunResult) -> Evidence:
+    """Return what energy is judged from: the requests that statistics use, so that both speak of the same work."""
+    from perjoule.meters.energy import Evidence  # noqa: PLC0415 - with its tables only where needed
 
+    scenario = from_facts(result.scenario)
+    samples = select(result.samples, result.windows, scenario).samples
+    waiting = scenario.shape == "idle"
     used = {s.window for s in samples} | {stem_of(b.window) for b in result.blocks}
-    return assess(
-        Evidence(
-            host=result.host,
-            meters=result.meters,
-            windows=tuple(w for w in result.windows if stem(w) in used),
-            samples=tuple(samples),
-            blocks=result.blocks,
-            model=result.model,
-            settings=result.settings,
-            idle=result.idle,
-            meters_refused=result.meters_refused,
-        )
+    spans = {s.window for s in result.spans} if waiting else {s.span for s in samples}
+    return Evidence(
+        host=result.host,
+        meters=result.meters,
+        windows=tuple(w for w in result.windows if stem(w) in used or w.id in spans),
+        samples=samples,
+        blocks=result.blocks,
+        model=result.model,
+        settings=result.settings,
+        idle=result.idle,
+        meters_refused=result.meters_refused,
+        good=None if scenario.slo is None else good_requests(samples, scenario.slo),
+        waiting=waiting,
     )
 
 
 def _overhead(result: RunResult) -> Overhead:
     """Share of one core's time that perjoule itself used while requests were measured."""
-    span_s = sum(s.end_s - s.start_s for s in result.samples if s.phase == "measured")
+    alone = [s for s in result.samples if s.phase == "measured" and not isinstance(s.span, str)]
+    shared = {s.window for s in result.spans if s.phase == "measured"}
+    span_s = sum(s.end_s - s.start_s for s in alone) + sum(w.duration_s for w in result.windows if w.id in shared)
     spent_s = result.overhead.harness_cpu_s
     return Overhead(
         harness_cpu_s=spent_s,
         harness_share=spent_s / span_s if span_s else 0.0,
         meter_cpu_s=result.overhead.meter_cpu_s,
     )
+
+
+def _peaks(found: Peaks | str | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {"peaks": None, "peaks_missing": found} if isinstance(found, str) else {"peaks": found}
+
+
+def _roofline(result: RunResult) -> dict[str, Any]:
+    found = roofline.roofline(result)
+    why_not = isinstance(found, str)
+    return {"roofline": None if why_not else found, "roofline_missing": found if why_not else UNSET}
 
 
 def _backend_facts(raw: RawRun) -> BackendFacts:

@@ -80,7 +80,8 @@ class Child:
         """
         self._doing = doing
         limit_s = self._stall_s + quiet_s
-        while b"\n" not in self._buffer:
+        chunks = [self._buffer]  # joined once: what a long load tells is many megabytes in one line
+        while b"\n" not in chunks[-1]:
             if not self._poll.poll(limit_s * 1000):
                 raise EngineError(
                     f"the engine said nothing for {limit_s:g} s while {doing}; it was stopped{self._tail()}",
@@ -89,8 +90,8 @@ class Child:
             chunk = os.read(self._events, _READ_BYTES)
             if not chunk:
                 raise self._death()
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
+            chunks.append(chunk)
+        line, _, self._buffer = b"".join(chunks).partition(b"\n")
         event = messages.decode_event(line)
         if isinstance(event, messages.Failed):
             raise self._as_error(event)

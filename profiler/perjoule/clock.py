@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+_WALL_CLOCKS = [time.CLOCK_REALTIME, *([time.CLOCK_BOOTTIME] if hasattr(time, "CLOCK_BOOTTIME") else [])]
+_TRIES, _INTERRUPTED_NS = 3, 1_000_000
+
 
 class MonotonicClock:
     """CLOCK_MONOTONIC, which all processes of one machine share.
@@ -16,6 +19,20 @@ class MonotonicClock:
     now_ns = staticmethod(time.monotonic_ns)
     cpu_ns = staticmethod(time.process_time_ns)
     sleep = staticmethod(time.sleep)
+
+    def wall_offsets_ns(self) -> tuple[int, ...]:
+        """How far the wall clock, and on Linux the clock that counts suspended time, are ahead of this one, in ns.
+
+        The differences change only where the wall clock is set or the machine slept: gradual correction moves all
+        of them alike (clock_gettime(2)). A reading that was interrupted is taken again.
+        """
+        for _ in range(_TRIES):
+            before_ns = time.monotonic_ns()
+            others_ns = [time.clock_gettime_ns(clock) for clock in _WALL_CLOCKS]
+            after_ns = time.monotonic_ns()
+            if after_ns - before_ns < _INTERRUPTED_NS:
+                break
+        return tuple(ns - (before_ns + after_ns) // 2 for ns in others_ns)
 
     def utc_now(self) -> datetime:
         """Wall clock: only for the date of a result and to join logs of external meters."""

@@ -1,11 +1,13 @@
-"""What `perjoule doctor` finds, as records: sensors and refusals, power at rest, and what measuring costs."""
+"""What `perjoule doctor` finds, as records: sensors and refusals, power at rest, peaks, noise, what measuring costs."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
-from perjoule import __version__, host, registry
+from msgspec.structs import replace
+
+from perjoule import __version__, host, registry, roofline
 from perjoule.errors import PerjouleError
 from perjoule.meters import open_meters
 from perjoule.meters.alive import characterise
@@ -16,6 +18,7 @@ from perjoule.meters.explain import explain
 from perjoule.meters.idle import WINDOW_S, IdleReading, measure_idle
 from perjoule.meters.model import HostModel, coefficients, host_model
 from perjoule.noise import Noise, listen
+from perjoule.noise_floor import NoiseFloor, measure_noise_floor
 from perjoule.own_cost import HarnessCost, ReadCost, harness_cost, null_read_time, read_time
 from perjoule.protocols import BackendInfo
 from perjoule.records import (
@@ -26,6 +29,7 @@ from perjoule.records import (
     Label,
     MeterFact,
     MeterRefusal,
+    Peaks,
     Reason,
     Record,
     RunSettings,
@@ -42,7 +46,11 @@ if TYPE_CHECKING:
 # History of the record: 1 first release.
 SCHEMA_VERSION = 1
 IDLE_PATIENCE_S = 120.0  # a plug's window; a management controller's is left to the run
+QUIET_WAITING_SHARE = 0.05  # of the last minute in which some task waited for a CPU: more is a busy machine
 _QUICK = "left out by --quick"
+_RAPL = frozenset({"rapl-perf", "rapl-powercap"})
+_GUEST_FIX = "a virtual machine is not shown its host's RAPL: no driver helps; run on bare metal, or give a wall meter"
+_TIMED = ("noise", "waiting_verdict", "harness", "peaks", "noise_floor")
 _NS = 1_000_000_000
 
 
@@ -89,8 +97,14 @@ class Examination(Record, frozen=True, kw_only=True):
     model_power_missing: Reason = UNSET
     model_explained: tuple[str, ...]
     coefficients_source: str
+    peaks: Peaks | None
+    peaks_missing: Reason = UNSET
     noise: Noise | None
     noise_missing: Reason = UNSET
+    waiting_verdict: Literal["quiet", "busy"] | None  # of the last minute
+    waiting_verdict_missing: Reason = UNSET
+    noise_floor: NoiseFloor | None
+    noise_floor_missing: Reason = UNSET
     harness: HarnessCost | None
     harness_missing: Reason = UNSET
     reading: ReadCost | None
@@ -103,7 +117,7 @@ def examine(
 ) -> Examination:
     """Return what this host can measure with the named meters, or with those of a run.
 
-    About ten seconds, more where a sensor needs a longer window for idle power; ``quick`` leaves out all that takes
+    About twenty seconds, more where a sensor needs a longer window for idle power; ``quick`` leaves out all that takes
     time. ``tell`` hears what is going on. Raises ``UsageError`` for a meter that is not known.
     """
     facts, threads = host.read_host({}), host.default_threads()
@@ -115,14 +129,12 @@ def examine(
             characterise(meters, clock)
         meters.limit_windows(named=names is not None)
         idle, reading = _rest(meters, clock, tell, quick=quick)
-        found, refused, logged = meters.noted_facts(), meters.refusals, _logged(meters)
+        found, refused, logged = meters.noted_facts(), _possible(meters.refusals, facts), _logged(meters)
     model, stored = host_model(facts, 0, None), _calibration(facts)
-    timed: dict[str, Any] = {"noise": None, "noise_missing": _QUICK, "harness": None, "harness_missing": _QUICK}
-    if not quick:
-        tell("listening for other processes")
-        timed = _noted("noise", listen(clock))
-        tell("running the null engine for two seconds")
-        timed |= _noted("harness", harness_cost(clock))
+    if quick:
+        timed = {field: value for name in _TIMED for field, value in _noted(name, _QUICK).items()}
+    else:
+        timed = _timed(facts, threads, clock, tell)
     return Examination(
         tool=ToolFacts(name="perjoule", version=__version__), host=facts, threads_default=threads,
         meters_named=tuple(names or ()), answer=_answer(found, refused, facts, stored),
@@ -132,6 +144,36 @@ def examine(
         model_explained=tuple(explain(facts, model, threads)),
         coefficients_source=coefficients().spec_power, **timed, **_noted("reading", reading), backends=_backends(),
     )  # fmt: skip
+
+
+def _timed(machine: HostFacts, threads: int, clock: Clock, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Return what takes time, the quiet second first: nothing of perjoule's own is heard in it."""
+    tell("listening for other processes")
+    heard = listen(clock)
+    tell("running the null engine for two seconds")
+    harness = harness_cost(clock)
+    peaks = roofline.measure(machine, threads, refresh=True, tell=tell)
+    floor = measure_noise_floor(threads, tell)
+    fields = {"noise": heard, "harness": harness, "peaks": peaks, "noise_floor": floor}
+    noted = {key: value for name, found in fields.items() for key, value in _noted(name, found).items()}
+    return noted | _waiting_verdict(heard)
+
+
+def _waiting_verdict(heard: Noise | str) -> dict[str, Any]:
+    share = None if isinstance(heard, str) else heard.waiting_minute_share
+    if share is None:
+        why = heard if isinstance(heard, str) else heard.waiting_minute_share_missing
+        return {"waiting_verdict": None, "waiting_verdict_missing": why}
+    return {"waiting_verdict": "quiet" if share <= QUIET_WAITING_SHARE else "busy"}
+
+
+def _possible(refusals: Sequence[MeterRefusal], machine: HostFacts) -> list[MeterRefusal]:
+    """Return the refusals; on a guest without RAPL the fix is none that only its host could make."""
+    guest = machine.virtualization is not None
+    return [
+        replace(r, fix=_GUEST_FIX) if guest and r.meter in _RAPL and r.domain is None and "modprobe" in r.fix else r
+        for r in refusals
+    ]
 
 
 def _noted(name: str, found: Record | float | str) -> dict[str, Any]:

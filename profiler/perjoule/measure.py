@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from perjoule import host, messages
+from perjoule import host, messages, noise
 from perjoule.child import Child
 from perjoule.errors import EngineError
 from perjoule.meters.readings import readings_between
+from perjoule.noise import MAX_FOREIGN_SHARE as MAX_FOREIGN_SHARE  # noqa: PLC0414 - doctor asks for it here
+from perjoule.noise import MAX_STEAL_SHARE as MAX_STEAL_SHARE  # noqa: PLC0414
 from perjoule.records import (
     UNSET,
     Block,
@@ -18,20 +20,19 @@ from perjoule.records import (
     ProcessRecord,
     Record,
     Sample,
+    Span,
     Window,
     WindowPhase,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from perjoule.load.serve import Served
     from perjoule.meters import MeterSet
     from perjoule.protocols import Clock
 
-# Rejection limits of docs/method.md: shares of all visible cores' time.
-MAX_FOREIGN_SHARE = 0.02
-MAX_STEAL_SHARE = 0.01
-_BLOCK_SLACK = 2.0  # a block is over in little more than its window, unless the machine is disturbed
+_SERVED = ("multi-stream", "offline", "server", "idle")
 
 
 class Tell(Protocol):
@@ -45,6 +46,7 @@ class ProcessRun(Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     windows: tuple[Window, ...]
     blocks: tuple[Block, ...] = ()
+    spans: tuple[Span, ...] = ()
     memory: tuple[MemoryPeak, ...]
     engine_version: str
     effective_options: dict[str, Any]
@@ -56,15 +58,16 @@ class ProcessRun(Record, frozen=True, kw_only=True):
 
 
 class _Edge:
-    """What the parent read at one edge: counters, the machine's CPU times, its own CPU time."""
+    """What the parent read at one edge: counters, the machine's CPU times, its own CPU time, what disturbs."""
 
-    def __init__(self, meters: MeterSet, clock: Clock) -> None:
+    def __init__(self, meters: MeterSet, clock: Clock, watch: noise.Watch) -> None:
         readings = meters.read()
         self.counts = {r.domain: r for r in readings if not isinstance(r, MeterRefusal)}
         self.refusals = [r for r in readings if isinstance(r, MeterRefusal)]
         self.cpu_times = host.read_cpu_times()
         self.own_cpu_ns = clock.cpu_ns()
         self.at_ns, self.meter_cpu_s = clock.now_ns(), meters.cpu_s
+        self.look = watch.look()
 
 
 def measure_process(
@@ -82,28 +85,27 @@ def measure_process(
     ``when_loaded`` is called once, while the engine is loaded and waits for its first request.
     """
     begin_ns = clock.now_ns()
-    with Child(job, stall_s=stall_s) as child:
+    with noise.Watch(clock) as watch, Child(job, stall_s=stall_s) as child:
         tell("loading the model", 0.0)
         loaded = _expect(child, messages.Loaded, "loading the model")
-        follow = _Follower(job, loaded, meters, clock, epoch_ns)
-        total = job.max_warmup_requests + job.requests
+        follow = _Follower(job, loaded, meters, clock, epoch_ns, watch)
         seen = 0
         if when_loaded is not None:
             when_loaded()
         quiet_s = 0.0
         while True:
             event = child.receive("running a request" if seen else "running its first request", quiet_s=quiet_s)
-            quiet_s = _BLOCK_SLACK * job.prefill_block_s if isinstance(event, messages.BlockReady) else 0.0
-            if isinstance(event, messages.Ready):
-                tell("measuring" if event.measured else "warming up", min(0.95, seen / total))
+            quiet_s = event.quiet_s if isinstance(event, messages.BlockReady) else 0.0
+            if isinstance(event, messages.Ready | messages.BlockReady):
+                tell(*_doing(event, job, seen))
                 follow.ready()
                 child.go()
-            elif isinstance(event, messages.BlockReady):
-                tell("measuring prefill alone", 0.95)
-                follow.ready()
-                child.go()
+            elif isinstance(event, messages.Progress):
+                tell(event.text, 0.5)
             elif isinstance(event, messages.PrefillBlock):
                 follow.block(event)
+            elif isinstance(event, messages.SpanDone):
+                child.judge(kept=follow.span(event))
             elif isinstance(event, messages.FirstToken | messages.LastToken):
                 follow.edge()
             elif isinstance(event, messages.Request):
@@ -114,6 +116,14 @@ def measure_process(
                 return follow.finish(event, begin_ns)
             else:
                 raise EngineError(f"the worker answered {type(event).__name__}", hint="report this as a bug")
+
+
+def _doing(event: messages.Ready | messages.BlockReady, job: messages.MeasureJob, seen: int) -> tuple[str, float]:
+    """Return what is about to happen, and the share that is done."""
+    if isinstance(event, messages.BlockReady):
+        return ("serving", 0.5) if job.shape in _SERVED else ("measuring prefill alone", 0.95)
+    total = job.max_warmup_requests + job.requests
+    return "measuring" if event.measured else "warming up", min(0.95, seen / total)
 
 
 def _expect(child: Child, kind: type[messages.Loaded], doing: str) -> messages.Loaded:
@@ -127,23 +137,30 @@ class _Follower:
     """Turns the events of one worker into samples and windows."""
 
     def __init__(
-        self, job: messages.MeasureJob, loaded: messages.Loaded, meters: MeterSet, clock: Clock, epoch_ns: int
+        self,
+        job: messages.MeasureJob,
+        loaded: messages.Loaded,
+        meters: MeterSet,
+        clock: Clock,
+        epoch_ns: int,
+        watch: noise.Watch,
     ) -> None:
-        self._job, self._loaded = job, loaded
+        self._job, self._loaded, self._watch = job, loaded, watch
         self._meters, self._clock, self._epoch_ns = meters, clock, epoch_ns
         self._samples: list[Sample] = []
         self._windows: list[Window] = []
         self._blocks: list[Block] = []
+        self._spans: list[Span] = []
         self._edges: list[_Edge] = []
         self._own_cpu_ns, self._meter_cpu_s = 0, 0.0
         self._busy: list[tuple[float, float]] = []
         self._refusals: dict[str, MeterRefusal] = {}
 
     def ready(self) -> None:
-        self._edges = [_Edge(self._meters, self._clock)]
+        self._edges = [_Edge(self._meters, self._clock, self._watch)]
 
     def edge(self) -> None:
-        self._edges.append(_Edge(self._meters, self._clock))
+        self._edges.append(_Edge(self._meters, self._clock, self._watch))
 
     def request(self, event: messages.Request) -> bool:
         """Keep a request as a sample and two windows; return whether it was undisturbed."""
@@ -171,12 +188,12 @@ class _Follower:
             self._window(f"{stem}/{phase}", phase, before, after, begin, stop, cpu, streamed[phase])  # type: ignore[arg-type]
             for phase, before, after, begin, stop, cpu in spans
         ]
-        reason = rejection(windows, start.cpu_times.cores)
+        reason = noise.rejection(windows, start.cpu_times.cores)
         self._windows += [_marked(w, reason) for w in windows]
         return reason is None
 
     def block(self, event: messages.PrefillBlock) -> None:
-        self._edges.append(_Edge(self._meters, self._clock))
+        self._edges.append(_Edge(self._meters, self._clock, self._watch))
         start, end = self._edges
         self._note_edges()
         name = f"{self._job.process}.block/prefill"
@@ -185,10 +202,59 @@ class _Follower:
         known = weights is not None and kv is not None
         streamed = event.requests * (weights or 0) + (kv or 0) * event.prompt_tokens if known else None
         window = self._window(name, "prefill", start, end, event.start_ns, event.end_ns, event.cpu_ns, streamed)
-        self._windows.append(_marked(window, rejection([window], start.cpu_times.cores)))
+        self._windows.append(_marked(window, noise.rejection([window], start.cpu_times.cores)))
         self._blocks.append(Block(
             process=self._job.process, window=name, requests=event.requests, prompt_tokens=event.prompt_tokens
         ))  # fmt: skip
+
+    def span(self, event: messages.SpanDone) -> bool:
+        """Keep a load that was served in one window; return whether it was undisturbed."""
+        start, end = self._edges
+        self._note_edges()
+        if event.measured:
+            self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns
+            self._meter_cpu_s += end.meter_cpu_s - start.meter_cpu_s
+        idle = self._job.shape == "idle"
+        name = f"{self._job.process}.s{len(self._spans)}/{'idle' if idle else 'serve'}"
+        model, passes, positions = self._job.prepared.model, event.forward_passes, event.positions
+        weights, kv = model.streamed_bytes_per_token, model.kv_bytes_per_position
+        known = weights is not None and kv is not None and passes is not None and positions is not None
+        streamed = (passes or 0) * (weights or 0) + (positions or 0) * (kv or 0) if known else None
+        phase: WindowPhase = "idle" if idle else "serve"
+        window = self._window(name, phase, start, end, event.start_ns, event.end_ns, event.cpu_ns, streamed)
+        reason = noise.rejection([window], start.cpu_times.cores)
+        self._windows.append(_marked(window, reason))
+        self._samples += [self._served(s, name, measured=event.measured) for s in event.requests]
+        self._spans.append(Span(
+            process=self._job.process, window=name, phase="measured" if event.measured else "warmup",
+            planned_s=event.planned_s,
+            planned_s_missing=UNSET if event.planned_s is not None else "the load ends with its last request",
+            rate_per_s=event.rate_per_s,
+            rate_per_s_missing=UNSET if event.rate_per_s is not None else "no rate is offered",
+            offered=event.offered, finished=len(event.requests), saturated=event.saturated, verdict=event.verdict,
+            longest_wait_s=event.longest_wait_ns / 1e9,
+        ))  # fmt: skip
+        return reason is None
+
+    def _served(self, request: Served, span: str, *, measured: bool) -> Sample:
+        times = tuple(self._seconds(t) for t in request.token_ns)
+        return Sample(
+            process=self._job.process,
+            window=f"{self._job.process}.{request.index}",
+            index=request.index,
+            phase="measured" if measured else "warmup",
+            prompt_text_sha256=request.prompt_text_sha256,
+            prompt_ids_sha256=request.prompt_ids_sha256,
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=len(times),
+            finish_reason=request.finish_reason,  # type: ignore[arg-type]  # the engine contract's literal
+            scheduled_s=self._seconds(request.due_ns),
+            start_s=self._seconds(request.start_ns),
+            first_token_s=times[0],
+            token_times_s=times,
+            end_s=times[-1],
+            span=span,
+        )
 
     def _note_edges(self) -> None:
         """Keep what was refused at the edges, and how busy the machine was."""
@@ -197,21 +263,27 @@ class _Follower:
             self._refusals.setdefault(f"{refusal.meter} {refusal.domain or refusal.reason}", refusal)
 
     def finish(self, event: messages.Finished, begin_ns: int) -> ProcessRun:
-        cold = self._samples[0]
+        cold = min(self._samples, key=lambda s: s.start_s, default=None)
+        read = self._loaded.read_bytes
         record = ProcessRecord(
             process=self._job.process,
             start_s=self._seconds(begin_ns),
             load_s=(self._loaded.end_ns - self._loaded.start_ns) / 1e9,
-            cold_ttft_s=cold.first_token_s - cold.start_s,
+            cold_ttft_s=None if cold is None else cold.first_token_s - cold.start_s,
+            cold_ttft_s_missing=UNSET if cold is not None else "no request was made",
+            load_read_bytes=read if isinstance(read, int) else None,
+            load_read_bytes_missing=UNSET if isinstance(read, int) else read,
             warmup_requests=sum(s.phase == "warmup" for s in self._samples),
             steady=event.steady,
             shared_prefix_tokens=event.shared_prefix_tokens,
+            unwatched=dict(self._watch.missing) or UNSET,
         )
         return ProcessRun(
             record=record,
             samples=tuple(self._samples),
             windows=tuple(self._windows),
             blocks=tuple(self._blocks),
+            spans=tuple(self._spans),
             memory=(self._loaded.memory, *event.memory),
             engine_version=self._loaded.engine_version,
             effective_options=self._loaded.effective_options,
@@ -273,8 +345,8 @@ class _Follower:
         cpu_ns: int,
         streamed: int | None,
     ) -> Window:
-        busy_s = after.cpu_times.busy_s - before.cpu_times.busy_s
         own_s = (cpu_ns + after.own_cpu_ns - before.own_cpu_ns) / 1e9
+        foreign_s = after.cpu_times.busy_s - before.cpu_times.busy_s - own_s
         return Window(
             id=window_id,
             process=self._job.process,
@@ -283,26 +355,13 @@ class _Follower:
             end_s=self._seconds(stop_ns),
             cpu_s=max(0, cpu_ns) / 1e9,
             steal_s=max(0.0, after.cpu_times.steal_s - before.cpu_times.steal_s),
-            foreign_cpu_s=max(0.0, busy_s - own_s),
+            foreign_cpu_s=max(0.0, foreign_s),
+            cpu_undercount_s=-foreign_s if foreign_s < 0 else UNSET,
             bytes_streamed=streamed,
             bytes_streamed_missing=UNSET if streamed is not None else "the engine does not say what it streams",
             readings=readings_between(before.counts, after.counts, begin_ns, stop_ns),
+            **noise.changes(before.look, after.look),
         )
-
-
-def rejection(windows: Sequence[Window], cores: int) -> str | None:
-    """Return by what a request was disturbed; judged as a whole, since one window is a few ticks of the kernel's clock.
-
-    ``cores`` are those of the whole machine (``host.cpu.threads`` of a result).
-    """
-    capacity_s = cores * sum(w.duration_s for w in windows)
-    foreign_s = sum(w.foreign_cpu_s or 0.0 for w in windows)
-    steal_s = sum(w.steal_s or 0.0 for w in windows)
-    if capacity_s and foreign_s > MAX_FOREIGN_SHARE * capacity_s:
-        return f"other processes used {foreign_s / capacity_s:.1%} of all cores (limit {MAX_FOREIGN_SHARE:.0%})"
-    if capacity_s and steal_s > MAX_STEAL_SHARE * capacity_s:
-        return f"the hypervisor took {steal_s / capacity_s:.1%} of all cores (limit {MAX_STEAL_SHARE:.0%})"
-    return None
 
 
 def _marked(window: Window, reason: str | None) -> Window:

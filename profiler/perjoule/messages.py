@@ -11,7 +11,7 @@ from perjoule.load.serve import Served
 from perjoule.load.single_stream import Observed
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import MemoryPeak, Record
-from perjoule.scenario import Arrivals, Shape, Slo
+from perjoule.scenario import Arrivals, PageCache, Scenario, Shape, Slo
 
 # ---- parent to worker (standard input) ----
 
@@ -47,11 +47,55 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
     arrival_times_s: tuple[float, ...] = ()
     find_rate: bool = False
     slo: Slo | None = None
+    page_cache: PageCache = "warm"
+    pin: tuple[int, ...] | None = None
+    nice: int | None = None
 
 
 Job = PrepareJob | MeasureJob
 GO = b"go\n"  # the parent has read its meters: the request may start
 KEPT, NOISY = b"kept\n", b"noisy\n"  # the parent's verdict on a request, so that a noisy one can be measured again
+
+
+def measure_job(
+    scenario: Scenario,
+    *,
+    backend: str,
+    prepared: Prepared,
+    options: EngineOptions,
+    process: int,
+    seed: int,
+    window_s: float,
+    found_rate_per_s: float | None = None,
+) -> MeasureJob:
+    """Return what one process is to do for a scenario.
+
+    ``window_s`` is the shortest window of the meters; ``found_rate_per_s`` what an earlier process' search ended with.
+    """
+    return MeasureJob(
+        backend=backend,
+        prepared=prepared,
+        options=options,
+        process=process,
+        corpus=scenario.corpus,
+        seed=seed,
+        prompt_tokens=scenario.prompt_tokens,
+        new_tokens=scenario.new_tokens,
+        requests=scenario.requests_per_process,
+        max_warmup_requests=scenario.max_warmup_requests,
+        min_span_s=window_s,
+        prefill_block_s=window_s if scenario.shape == "single-stream" else 0.0,
+        shape=scenario.shape,
+        duration_s=scenario.duration_s,
+        clients=scenario.clients,
+        arrivals=scenario.arrivals,
+        rate_per_s=scenario.rate_per_s if found_rate_per_s is None else found_rate_per_s,
+        arrival_times_s=scenario.arrival_times_s,
+        find_rate=scenario.find_rate,
+        slo=scenario.slo,
+        page_cache=scenario.page_cache,
+    )
+
 
 # ---- worker to parent (its own pipe) ----
 
@@ -72,6 +116,7 @@ class Loaded(Record, frozen=True, kw_only=True, tag_field="event", tag="loaded")
     effective_options: dict[str, Any]
     libraries: dict[str, str]
     memory: MemoryPeak
+    read_bytes: int | str  # from storage while loading, or why it is not known
 
 
 class Ready(Record, frozen=True, kw_only=True, tag_field="event", tag="ready"):
@@ -82,7 +127,9 @@ class Ready(Record, frozen=True, kw_only=True, tag_field="event", tag="ready"):
 
 
 class BlockReady(Record, frozen=True, kw_only=True, tag_field="event", tag="block_ready"):
-    """A block of prefills is about to start; the worker waits for ``GO``."""
+    """A block of prefills, or a load, is about to start; the worker waits for ``GO``."""
+
+    quiet_s: float  # that the worker may then say nothing
 
 
 class PrefillBlock(Record, frozen=True, kw_only=True, tag_field="event", tag="prefill_block"):
@@ -105,6 +152,7 @@ class SpanDone(Record, frozen=True, kw_only=True, tag_field="event", tag="span_d
     start_ns: int
     end_ns: int
     cpu_ns: int
+    measured: bool
     requests: tuple[Served, ...]
     offered: int
     planned_s: float | None
@@ -121,7 +169,7 @@ class FirstToken(Record, frozen=True, kw_only=True, tag_field="event", tag="firs
 
 
 class LastToken(Record, frozen=True, kw_only=True, tag_field="event", tag="last_token"):
-    """A request has ended; said at once, so that the meters are read close to its end."""
+    """A request, or a load, has ended; said at once, so that the meters are read close to its end."""
 
 
 class Request(Record, frozen=True, kw_only=True, tag_field="event", tag="request"):

@@ -113,7 +113,7 @@ class Batch(Protocol):
     """Sequences that advance together. They have places 0, 1, ... in the order in which they were added."""
 
     def add(self, prompt_ids: Sequence[int]) -> int:
-        """Prefill one more sequence at the next place; return its first token. Raises ``InputError`` beyond capacity."""
+        """Prefill one more sequence at the next place; return its first token. ``InputError`` beyond capacity."""
 
     def step(self) -> Sequence[int]:
         """Return the next token of every sequence, by place."""

@@ -9,7 +9,7 @@ import msgspec
 
 from perjoule.assemble import derive
 from perjoule.errors import PerjouleError
-from perjoule.measure import rejection
+from perjoule.noise import rejection
 from perjoule.scenario import spec_sha256
 from perjoule.stats.selection import stem
 from perjoule.store.canonical import canonical_id
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # The last digits of a t quantile or a sum may differ between versions of the libraries.
 _RELATIVE_TOLERANCE = 1e-9
-_DERIVED = ("idle", "metrics", "energy", "overhead", "checks", "publishable")
+_TICK_S = 1e-6  # what differences of stamps lose to rounding
+_DERIVED = ("idle", "metrics", "energy", "roofline", "overhead", "checks", "publishable")
 
 
 def verify(result: RunResult) -> list[str]:
@@ -58,10 +59,12 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
     if len(ids) != len(result.windows):
         yield "windows: an id is used twice"
     yield from _windows(result, set(stems))
+    yield from _spans(result)
     for sample in result.samples:
         if sample.process not in processes:
             yield f"sample {sample.window}: belongs to no process"
-        if not {f"{sample.window}/prefill", f"{sample.window}/decode"} <= ids:
+        own = {f"{sample.window}/prefill", f"{sample.window}/decode"}
+        if not ({sample.span} if isinstance(sample.span, str) else own) <= ids:
             yield f"sample {sample.window}: lacks a window"
         if not _tokens_in_order(sample):
             yield f"sample {sample.window}: its token times do not fit its stamps and count"
@@ -70,13 +73,37 @@ def _raw_parts(result: RunResult) -> Iterator[str]:
 def _noise(result: RunResult) -> Iterator[str]:
     """Judge the disturbance of every request and block again, from the CPU times in its windows."""
     together: dict[str, list[Window]] = {}
+    shared = {s.window for s in result.spans}
     for window in result.windows:
-        if window.phase in {"prefill", "decode"}:
+        if window.id in shared:
+            together[window.id] = [window]
+        elif window.phase in {"prefill", "decode"}:
             together.setdefault(stem(window), []).append(window)
     for name, windows in together.items():
         found = rejection(windows, result.host.cpu.threads)
         if any((w.rejected is None) != (found is None) for w in windows):
             yield f"windows of {name}: the file says rejected: {windows[0].rejected}; its CPU times give: {found}"
+
+
+def _spans(result: RunResult) -> Iterator[str]:
+    windows = {w.id: w for w in result.windows}
+    samples: dict[str, list[Sample]] = {}
+    for sample in result.samples:
+        if isinstance(sample.span, str):
+            samples.setdefault(sample.span, []).append(sample)
+    if not set(samples) <= {s.window for s in result.spans}:
+        yield "spans: a sample belongs to one that is not there"
+    for span in result.spans:
+        window, inside = windows.get(span.window), samples.get(span.window, [])
+        if window is None:
+            yield f"span {span.window}: has no window"
+            continue
+        if span.finished != len(inside) or span.offered < span.finished:
+            yield f"span {span.window}: {span.finished} of {span.offered} answered, {len(inside)} samples"
+        if any(s.sent_s < window.start_s or s.end_s > window.end_s or s.phase != span.phase for s in inside):
+            yield f"span {span.window}: a sample lies outside its window"
+        if any(s.start_s - s.sent_s > span.longest_wait_s + _TICK_S for s in inside):
+            yield f"span {span.window}: a request waited longer than the longest wait"
 
 
 def _windows(result: RunResult, known: set[str]) -> Iterator[str]:

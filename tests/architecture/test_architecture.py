@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 LAYERS = [
     {"records", "protocols", "errors", "clock"},
-    {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory"},
+    {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory", "lock", "placement",
+     "page_cache", "memory_estimate"},
     {
         "checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "noise", "own_cost",
-        "examine", "verify",
+        "noise_floor", "roofline",
+        "plan", "preparation", "progress", "journal", "resumption",
+        "examine", "verify", "drive", "by_process", "race", "contest", "tuning",
     },
     {"render"},
     {"cli", "__main__"},

@@ -54,9 +54,11 @@ def test_every_command_parses(command: str):
         return
     args = build_parser().parse_args(words)
     assert args.command == words[0]
-    scenario = getattr(args, "scenario", None)
-    assert scenario is None or scenario in list_scenarios() or scenario.endswith(".toml")
-    for ref in getattr(args, "model", None) or ():
+    named = getattr(args, "scenario", None) or []
+    for scenario in [named] if isinstance(named, str) else named:
+        assert scenario in list_scenarios() or scenario.endswith(".toml")
+    models = getattr(args, "model", None) or []
+    for ref in [models] if isinstance(models, str) else models:
         assert ref.endswith(".gguf") or catalogue.find(ref)
 
 

@@ -39,9 +39,11 @@ def driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_moving_counters_are_found_with_their_tick_and_their_idle_power(
-    driven: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    driven: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     path = tmp_path / "found.json"
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PERJOULE_LOCK", str(tmp_path / "lock"))  # not to wait for a measurement of somebody else
     assert main(["doctor", "--meter", "rapl-powercap", "--json", str(path)]) == 0
     assert driven is None
     text = capsys.readouterr().out
@@ -60,6 +62,14 @@ def test_moving_counters_are_found_with_their_tick_and_their_idle_power(
     assert all(0 < floor_s < 0.01 for floor_s in found["harness"]["floor_cpu_s"])
     assert 0 < found["reading"]["null_read_s"] < 0.01
     assert 0 < found["reading"]["read_s"] < 0.02
+    assert found["peaks"]["threads"] == found["threads_default"]
+    assert found["peaks"]["int8"]["best"] >= 0.5 * found["peaks"]["fp32"]["best"]
+    assert not (tmp_path / "cache").exists(), "peaks of a made-up machine are not kept"
+    floor = found["noise_floor"]
+    assert len(floor["round_s"]) == 10
+    assert floor["half_width_share"] >= 0
+    assert "GB/s" in text
+    assert "cannot be told apart in a quick run" in text
 
 
 def test_a_plug_can_be_checked_before_a_run(capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -18,16 +19,25 @@ from perjoule import messages, store
 from perjoule.child import Child
 from perjoule.cli import main
 from perjoule.errors import EngineError
+from perjoule.placement import usable_cpus
 from perjoule.protocols import EngineOptions, Prepared
 from perjoule.records import Energy, ModelFacts
 from perjoule.verify import verify
 from perjoule_backends.null import NullBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAST = [
     "--set", "backend.ttft_s=0.004", "--set", "backend.itl_s=0.001", "--set", "new_tokens=16",
     "--set", "prompt_tokens=32", "--time-budget", "1",
 ]  # fmt: skip
 SMOLLM2 = "smollm2-135m-instruct:q4_1"
+
+
+@pytest.fixture(autouse=True)
+def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERJOULE_LOCK", str(tmp_path / "machine.lock"))
 
 
 def results(folder: Path) -> list[Path]:
@@ -219,3 +229,79 @@ def test_an_engine_that_dies_is_exit_4_and_keeps_what_was_finished(tmp_path: Pat
     assert parent.returncode == 4
     assert "SIGKILL" in errors
     assert len(results(tmp_path)) == 1
+
+
+BRIEF = [
+    "--set", "backend.ttft_s=0.002", "--set", "backend.itl_s=0.001", "--set", "new_tokens=4", "--set",
+    "prompt_tokens=8", "--set", "min_processes=2", "--set", "requests_per_process=1", "--set", "max_warmup_requests=1",
+    "--time-budget", "0.01",
+]  # fmt: skip
+
+
+def test_a_matrix_gets_one_result_per_configuration_measured_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    cpus = len(usable_cpus())
+    scenarios = [tmp_path / f"{name}.toml" for name in ("first", "second")]
+    for path in scenarios:
+        path.write_text(
+            f'name = "{path.stem}"\nversion = 1\ndescription = "x"\nshape = "single-stream"\ncorpus = "udhr-en"\n'
+            'prompt_tokens = 8\nnew_tokens = 4\nrigor = "quick"\n'
+        )
+    threads = ",".join(str(n + 1) for n in range(min(2, cpus)))
+    command = ["run", *map(str, scenarios), "--backend", "null", "--threads", threads, "--out", str(tmp_path / "out")]
+    assert main([*command, *BRIEF]) == 0
+    found = [store.load(path) for path in results(tmp_path / "out")]
+    assert len(found) == 2 * min(2, cpus)
+    assert {r.scenario.name for r in found} == {"first", "second"}
+    for number in (0, 1):
+        rounds = [next(p.start_s for p in r.processes if p.process == number) for r in found]
+        others = [p.start_s for r in found for p in r.processes if p.process != number]
+        assert all(max(rounds) < at for at in others) or all(min(rounds) > at for at in others), "round by round"
+    assert "first.toml" not in found[0].reproduce
+    assert "null on null (faithful, first" in capsys.readouterr().err
+
+
+def test_a_control_is_the_same_configuration_twice(tmp_path: Path):
+    assert main(["run", "--backend", "null", "--control", "--out", str(tmp_path), *BRIEF]) == 0
+    found = sorted((store.load(path) for path in results(tmp_path)), key=lambda r: str(r.settings.control))
+    assert [r.settings.control for r in found] == ["A", "A'"]
+    one, other = found
+    assert one.backend.requested_options == other.backend.requested_options
+    assert [s.prompt_ids_sha256 for s in one.samples] == [s.prompt_ids_sha256 for s in other.samples]
+    assert "--control" in one.reproduce
+    assert not any(verify(r) for r in found)
+
+
+def test_the_worker_runs_where_it_is_put(tmp_path: Path):
+    cpu = min(usable_cpus())
+    parent = start(tmp_path, "--pin", str(cpu), "--nice", "3", "--set", "backend.ttft_s=20")
+    worker = wait_for_worker(parent, "process 1")
+    placed = deadline_for(lambda: (worker.cpu_affinity(), worker.nice()) == ([cpu], 3))
+    assert psutil.Process(parent.pid).nice() != 3
+    parent.kill()
+    parent.communicate(timeout=60)
+    assert placed
+
+
+def deadline_for(reached: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 30
+    while not reached() and time.monotonic() < end:
+        time.sleep(0.01)
+    return reached()
+
+
+def test_where_the_worker_ran_is_in_the_result(tmp_path: Path):
+    cpu = min(usable_cpus())
+    command = ["run", "--backend", "null", "--pin", str(cpu), "--nice", "3", "--out", str(tmp_path)]
+    assert main([*command, *BRIEF]) == 0
+    [path] = results(tmp_path)
+    result = store.load(path)
+    assert (result.settings.pin, result.settings.nice) == ((cpu,), 3)
+    assert result.backend.requested_options["threads"] == 1
+    assert f"--pin {cpu} --nice 3" in result.reproduce
+
+
+def test_models_that_load_alike_are_prepared_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", "--backend", "null", "--control", "--out", str(tmp_path), *BRIEF]) == 0
+    assert capsys.readouterr().err.count("preparing ") == 1

@@ -31,6 +31,7 @@ class OnnxRuntimeBackend:
             quants=QUANTS,
             available=find_spec("onnxruntime") is not None,
             install=INSTALL,
+            batching=True,
         )
 
     def engine_version(self) -> str:
@@ -124,6 +125,8 @@ def _check(options: EngineOptions) -> None:
         raise UsageError(f"unknown --quant {options.quant!r}", hint=f"one of: {', '.join(QUANTS)}")
     if options.device != "cpu":
         raise UsageError(f"the onnxruntime backend has no device {options.device!r}", hint="use --device cpu")
+    if options.batch < 1:
+        raise UsageError(f"a batch of {options.batch} sequences", hint="use at least 1")
     for key, value in options.extra.items():
         if key not in _OPTIONS or not isinstance(value, bool):
             raise UsageError(

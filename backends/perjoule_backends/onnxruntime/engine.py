@@ -11,7 +11,9 @@ import onnxruntime as ort
 from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
-from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, Manifest, read_manifest
+from perjoule_backends.onnxruntime.batch import OnnxRuntimeBatch, Rows, refuse_length
+from perjoule_backends.onnxruntime.forward import ForwardPass, KeyValueCache
+from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +27,10 @@ PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntimeEngine:
-    """Generates and scores with one converted model. Not for use from several threads at once."""
+    """Generates and scores with one converted model. Not for use from several threads at once.
+
+    The cache has ``options.batch`` places; what generates alone does so at the first of them.
+    """
 
     def __init__(self, folder: Path, options: EngineOptions, context_tokens: int) -> None:
         self._folder, self._options = folder, options
@@ -37,9 +42,11 @@ class OnnxRuntimeEngine:
         _give_back_freed_memory()
         self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
         _give_back_freed_memory()
-        self._cache = KeyValueCache(self._manifest, context_tokens)
+        self._cache = KeyValueCache(self._manifest, context_tokens, options.batch)
         self._scorer: Scorer | None = None
-        self._decode = _Step(self._session, self._cache, self._manifest, length=1)
+        self._rows: Rows | None = None
+        self._batch: OnnxRuntimeBatch | None = None
+        self._decode = ForwardPass(self._session, self._cache, self._manifest, length=1)
 
     def generate(
         self,
@@ -49,13 +56,11 @@ class OnnxRuntimeEngine:
         on_token: OnToken,
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
-        if not 0 < len(prompt_ids) <= self._context:
-            raise InputError(
-                f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {self._context}",
-                hint="shorten the prompt or load with a larger context",
-            )
+        refuse_length(prompt_ids, self._context)
+        if self._batch is not None:
+            self._end_batch()
         pick = _Picker(sampling)
-        prefill = _Step(self._session, self._cache, self._manifest, length=len(prompt_ids))
+        prefill = ForwardPass(self._session, self._cache, self._manifest, length=len(prompt_ids))
         logits = prefill.run(prompt_ids, total=len(prompt_ids))
         for count in range(1, max_new_tokens + 1):
             token = pick(logits)
@@ -69,6 +74,19 @@ class OnnxRuntimeEngine:
                 return "context"
             logits = self._decode.run((token,), total=total)
         return "length"
+
+    def batch(self) -> OnnxRuntimeBatch:
+        """Return an empty batch of ``options.batch`` places. It lasts until the next one, or until ``generate``."""
+        self._end_batch()
+        if self._rows is None:
+            self._rows = Rows(self._session, self._cache, self._manifest)
+        self._batch = OnnxRuntimeBatch(self._rows)
+        return self._batch
+
+    def _end_batch(self) -> None:
+        if self._batch is not None:
+            self._batch.end()
+        self._batch = None
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return logits of every position, shape (len(ids), vocabulary), from an empty cache."""
@@ -87,6 +105,8 @@ class OnnxRuntimeEngine:
             "quant": self._manifest.quant,
             "activations": "float32" if self._manifest.quant == "fp32" else "float32, int8 inside MatMulNBits",
             "kv_cache": "float32",
+            "kv_cache_bytes": self._cache.nbytes,
+            "batch": self._cache.places,
         }
 
     def close(self) -> None:
@@ -109,68 +129,7 @@ class Scorer:
                 hint="score a shorter text",
             )
         cache = KeyValueCache(self._manifest, len(ids))
-        return _Step(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
-
-
-class KeyValueCache:
-    """Keys and values of all layers, shape (1, kv_heads, capacity, head_dim) each, allocated once."""
-
-    def __init__(self, manifest: Manifest, capacity: int) -> None:
-        arch = manifest.architecture
-        shape = (1, arch.kv_heads, capacity, arch.head_dim)
-        self.layers = [
-            tuple(ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype=np.float32)) for _ in range(2))
-            for _ in range(arch.layers)
-        ]
-
-
-class _Step:
-    """One forward pass of a fixed number of tokens: everything is bound once, only numbers change.
-
-    The binding holds pointers, so the arrays are kept here as long as it lives.
-    """
-
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        cache: KeyValueCache,
-        manifest: Manifest,
-        *,
-        length: int,
-        positions: int = 1,
-    ) -> None:
-        self._session = session
-        self._ids = np.zeros((1, length), dtype=np.int64)
-        self._last = np.zeros(1, dtype=np.int32)
-        self._total = np.zeros((), dtype=np.int32)
-        self._logits = np.empty((1, positions, manifest.architecture.vocabulary), dtype=np.float32)
-        self._cache = cache
-        self._binding = binding = session.io_binding()
-        for name, array in (
-            ("input_ids", self._ids),
-            ("seqlens_k", self._last),
-            ("total_sequence_length", self._total),
-        ):
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        for layer, parts in enumerate(cache.layers):
-            for part, value in zip(("key", "value"), parts, strict=True):
-                binding.bind_ortvalue_input(f"past_key_values.{layer}.{part}", value)
-                binding.bind_ortvalue_output(f"present.{layer}.{part}", value)
-
-    def run(self, ids: Sequence[int], *, total: int) -> NDArray[np.float32]:
-        """Run on ``ids``, the last of ``total`` tokens; return logits of the last one, shape (vocabulary,)."""
-        self._ids[0, :] = ids
-        self._last[0] = total - 1
-        self._total[()] = total
-        self._session.run_with_iobinding(self._binding)
-        last: NDArray[np.float32] = self._logits[0, -1]
-        return last
-
-    def run_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        self.run(ids, total=len(ids))
-        every: NDArray[np.float32] = self._logits[0]
-        return every
+        return ForwardPass(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
 
 
 class _Picker:

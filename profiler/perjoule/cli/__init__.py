@@ -19,6 +19,7 @@ from perjoule.errors import EXIT_ENGINE, EXIT_INTERRUPTED, EXIT_USAGE, HostError
 # name: one line for `perjoule --help`; the module of the same name is imported only when it is called
 COMMANDS = {
     "run": "measure a model: time, memory, joules",
+    "tune": "find the configuration of least energy (or latency) that meets a limit",
     "show": "print results",
     "verify": "check that results are whole and follow from their samples",
     "models": "list, fetch and describe checkpoints",

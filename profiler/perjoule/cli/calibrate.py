@@ -96,6 +96,7 @@ def _measure(args: argparse.Namespace) -> list[Path]:
     from perjoule.cli.progress import listener  # noqa: PLC0415
     from perjoule.cli.run import add_arguments as add_run_arguments  # noqa: PLC0415
     from perjoule.cli.run import make_plan  # noqa: PLC0415
+    from perjoule.lock import machine_lock  # noqa: PLC0415
     from perjoule.meters import open_meters  # noqa: PLC0415
     from perjoule.runner import run  # noqa: PLC0415
 
@@ -109,7 +110,7 @@ def _measure(args: argparse.Namespace) -> list[Path]:
             raise HostError(f"no sensor to fit against{why}", hint="`perjoule doctor` says how to allow one")
         if any(f.simulated for f in meters.facts) and not args.allow_simulated:
             raise HostError("the sensors are simulated", hint="--allow-simulated accepts them; the fit is marked")
-    with listener() as progress:
+    with listener() as progress, machine_lock("perjoule calibrate --run", tell=progress.note):
         for plan in plans:
             run(plan, progress)
     for path in progress.paths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,24 @@ _MOST_COLUMNS = 110  # longer lines are hard to read
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", action="append", metavar="NAME", help="examine this meter; default: every sensor")
     parser.add_argument("--explain", action="store_true", help="derive what joules without a sensor rest on")
-    parser.add_argument("--quick", action="store_true", help="leave out all that takes time: ticks, idle power, noise")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out what takes time: ticks, idle power, noise, peaks"
+    )
     parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - is standard output, alone")
 
 
 def execute(args: argparse.Namespace) -> int:
     from perjoule.clock import MonotonicClock  # noqa: PLC0415 - only here
     from perjoule.examine import examine  # noqa: PLC0415
+    from perjoule.lock import machine_lock  # noqa: PLC0415
 
     to_file = bool(args.json) and args.json != "-"
     if to_file:
         check_files([Path(args.json)])
-    with _teller() as tell:
+    with ExitStack() as stack:
+        tell = stack.enter_context(_teller())
+        if not args.quick:  # what takes time is measured, alone
+            stack.enter_context(machine_lock("perjoule doctor", tell=_say))
         found = examine(args.meter, MonotonicClock(), quick=args.quick, tell=tell)
     if to_file:
         write_new(Path(args.json), _as_json(found))
@@ -66,6 +72,11 @@ def _print(found: Examination, *, explained: bool) -> None:
     with console.capture() as plain:
         console.print(shown)
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in plain.get().splitlines())
+
+
+def _say(text: str) -> None:
+    """Tell who is waited for, on a terminal or not: it may take an hour."""
+    sys.stderr.write(f"{text}\n")
 
 
 @contextmanager

@@ -68,7 +68,9 @@ def result_files(names: list[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.glob("*.json") if not p.name.endswith(".tune.json")) if path.is_dir() else [path]
+        )
         if not inside:
             raise UsageError(f"{path}: this folder holds no results", hint="give result files, or the folder of a run")
         found += inside

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from perjoule.cli.cost import CostOptions
     from perjoule.records import RunResult
+    from perjoule.tuning import Tuning
 
 _REDRAW_NS = 100_000_000
 
@@ -85,5 +86,14 @@ def print_summary(results: list[RunResult], paths: list[Path], cost: CostOptions
     console.print(summary(results))
     for line in (line for result in results for line in cost.lines(result)):
         console.print(line, highlight=False, markup=False)
+    for path in paths:
+        console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_tuning(found: Tuning, paths: list[Path]) -> None:
+    from perjoule.render.tune import race  # noqa: PLC0415
+
+    console = _Console(no_color="NO_COLOR" in os.environ, width=None if sys.stdout.isatty() else 120)
+    console.print(race(found))
     for path in paths:
         console.print(f"written: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from perjoule.errors import InputError
 
 _PACKAGE = "perjoule_scenarios"  # reached by name: perjoule does not import it
 _OPENINGS = "openings"
-_ROUNDS = 2  # how often a prompt repeats the sections; the order differs each time
+_ROUNDS = 2  # how often a prompt repeats the sections, at least; the order differs each time
 
 
 def corpora() -> list[str]:
@@ -25,18 +25,24 @@ def corpus_sha256(corpus: str) -> str:
     return hashlib.sha256((_text(_OPENINGS) + "\0" + _corpus_text(corpus)).encode()).hexdigest()
 
 
-def prompt_text(corpus: str, seed: int, process: int, index: int) -> str:
-    """Return the prompt of request ``index`` of a process: some 3,500 words, to be cut by the caller.
+def prompt_text(corpus: str, seed: int, process: int, index: int, least_words: int = 0) -> str:
+    """Return the prompt of request ``index`` of a process: at least ``least_words`` words, to be cut by the caller.
 
-    Each starts with another word, until the list of openings is used up (then in another order), and goes on
-    with the corpus' sections in another order, so that no prefix cache can answer one request with another's
+    Each starts with another word until the list of openings is used up; from then on with another pair of words,
+    later another three: a section is longer than a short prompt, so its place alone would not tell two apart. It
+    goes on with the corpus' sections in another order. So no prefix cache can answer one request with another's
     work. Raises ``InputError`` for an unknown corpus.
     """
     sections = _corpus_text(corpus).strip().split("\n\n")
     openings = _text(_OPENINGS).split()
     cycle, place = divmod(index, len(openings))
-    parts = [_shuffled(openings, f"{seed}/{process}/openings/{cycle}")[place]]
-    for turn in range(_ROUNDS):
+    opening = [_shuffled(openings, f"{seed}/{process}/openings/{cycle}")[place]]
+    while cycle:
+        cycle, place = divmod(cycle, len(openings))
+        opening.append(openings[place])
+    parts = [" ".join(opening)]
+    words = len(_corpus_text(corpus).split())
+    for turn in range(max(_ROUNDS, -(-least_words // words))):
         parts += _shuffled(sections, f"{seed}/{process}/{index}/{turn}")
     return "\n\n".join(parts)
 
@@ -46,6 +52,7 @@ def _shuffled(items: list[str], key: str) -> list[str]:
     return sorted(items, key=lambda _: generator.random())
 
 
+@cache
 def _corpus_text(corpus: str) -> str:
     if corpus not in corpora():
         raise InputError(f"unknown corpus {corpus!r}", hint=f"known: {', '.join(corpora())}")

@@ -57,7 +57,7 @@ def observe_request(
         if on_first_token is not None:
             on_first_token(token_ns[0])
 
-    with _no_collection():
+    with no_collection():
         start_cpu_ns = clock.cpu_ns()
         start_ns = clock.now_ns()
         reason: FinishReason = engine.generate(prompt_ids, max_new_tokens, stop, on_token)
@@ -85,7 +85,7 @@ def observe_prefills(
     Returns monotonic ns at start and end, CPU ns of this process, and how many prompts were run.
     """
     done = 0
-    with _no_collection():
+    with no_collection():
         start_cpu_ns, start_ns = clock.cpu_ns(), clock.now_ns()
         due_ns = start_ns + int(span_s * 1e9)
         for ids in prompts:
@@ -98,7 +98,7 @@ def observe_prefills(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep Python's cyclic collector out of a request, as timeit does: its pauses belong to no engine."""
     gc.disable()
     try:

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from perjoule.meters.amounts import Part, Range, total
+from perjoule.meters.at_rest import idle_power, idle_watts
 from perjoule.meters.basis import Basis, CounterBasis, choose
 from perjoule.meters.plausible import plausibility
 from perjoule.records import (
@@ -35,7 +36,7 @@ from perjoule.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from perjoule.records import WindowPhase
 
@@ -59,6 +60,8 @@ class Evidence(Record, frozen=True, kw_only=True):
     settings: RunSettings
     idle: IdlePower
     meters_refused: tuple[MeterRefusal, ...]
+    good: frozenset[str] | None = None  # requests that met the service level, by window; null: there is none
+    waiting: bool = False  # nothing was asked for: the windows are of a loaded engine that waits
 
 
 class Assessment(Record, frozen=True, kw_only=True):
@@ -69,9 +72,25 @@ class Assessment(Record, frozen=True, kw_only=True):
 
 def assess(evidence: Evidence) -> Assessment:
     """Return energy report and metrics. Pure: the same evidence gives the same joules."""
-    if not evidence.samples:
+    if not evidence.samples and not (evidence.waiting and evidence.windows):
         return _nothing("no request was measured", evidence)
-    basis = choose(
+    basis = _basis(evidence)
+    if isinstance(basis, str):
+        return _nothing(basis, evidence)
+    assessor = _Assessor(evidence, basis)
+    return assessor.at_rest() if evidence.waiting else assessor.assess()
+
+
+def per_process(evidence: Evidence) -> dict[int, Part] | str:
+    """Return joules per output token of each process, or why there are none; ratios of them are what pairs compare."""
+    if not evidence.samples:
+        return "no request was measured"
+    basis = _basis(evidence)
+    return basis if isinstance(basis, str) else _Assessor(evidence, basis).per_token()
+
+
+def _basis(evidence: Evidence) -> Basis | str:
+    return choose(
         evidence.meters,
         evidence.meters_refused,
         evidence.windows,
@@ -79,9 +98,6 @@ def assess(evidence: Evidence) -> Assessment:
         evidence.model.weights_bytes,
         evidence.settings,
     )
-    if isinstance(basis, str):
-        return _nothing(basis, evidence)
-    return _Assessor(evidence, basis).assess()
 
 
 class _Assessor:
@@ -92,15 +108,41 @@ class _Assessor:
             self._by_process.setdefault(sample.process, []).append(sample)
         self._windows: dict[str, list[Window]] = {}
         for window in evidence.windows:
-            self._windows.setdefault(window.id.partition("/")[0], []).append(window)
-        used = {s.window for s in evidence.samples}
-        self._request_windows = [w for w in evidence.windows if w.id.partition("/")[0] in used]
+            name = window.id if window.phase == "serve" else window.id.partition("/")[0]
+            self._windows.setdefault(name, []).append(window)
+        used = {_place(s) for s in evidence.samples}
+        self._request_windows = [w for name, windows in self._windows.items() if name in used for w in windows]
 
     def assess(self) -> Assessment:
-        windows, basis = self._request_windows, self._basis
         metrics = self._metrics()
+        return self._report(self._request_windows, metrics, metrics["energy_j_per_output_token"])
+
+    def per_token(self) -> dict[int, Part] | str:
+        found: dict[int, Part] = {}
+        for process, samples in self._by_process.items():
+            spent = self._spent(samples, _BOTH)
+            if isinstance(spent, str):
+                return spent
+            found[process] = spent.times(1 / sum(s.output_tokens for s in samples))
+        return found
+
+    def at_rest(self) -> Assessment:
+        """Assess a loaded engine that waits: power alone, over its windows."""
+        values: list[Part] = []
+        metrics: dict[str, Metric] = {"idle_power_w": idle_power(self._evidence.idle)}
+        for window in self._evidence.windows:
+            parts = self._basis.too_short([window]) or self._basis.price([window])
+            if isinstance(parts, str):
+                metrics["power_w"] = Missing(reason=parts)
+                break
+            values.append(total(parts).times(1 / window.duration_s))
+        else:
+            metrics["power_w"] = self._over(values, "W")
+        return self._report(list(self._evidence.windows), metrics, metrics["power_w"])
+
+    def _report(self, windows: list[Window], metrics: dict[str, Metric], per_token: Metric) -> Assessment:
+        basis = self._basis
         parts = basis.price(windows)
-        per_token = metrics["energy_j_per_output_token"]
         domains = tuple(self._domain(*row) for row in basis.every(windows))
         if isinstance(parts, str) or isinstance(per_token, Missing):
             reason = parts if isinstance(parts, str) else per_token.reason if isinstance(per_token, Missing) else ""
@@ -135,7 +177,8 @@ class _Assessor:
 
     def _energy_of(self, part: Part, spread: float, scope: str | None = None) -> Energy:
         relative = max(spread, part.random_j / part.joules.value if part.joules.value else 0.0)
-        energy = self._basis.energy(part.joules, relative, "J", len(self._by_process), "sum over measured requests")
+        processes = len(self._by_process) or len({w.process for w in self._evidence.windows})
+        energy = self._basis.energy(part.joules, relative, "J", processes, "sum over measured windows")
         return energy if scope is None else self._basis.of_domain(energy, scope)
 
     def _macs(self) -> int:
@@ -151,36 +194,66 @@ class _Assessor:
             "energy_j_per_prompt_token": self._per_prompt_token(),
             "energy_j_per_request": per_request,
             "output_tokens_per_j": _inverse(per_token),
-            "power_w": self._per("W", _BOTH, lambda s: s.end_s - s.start_s),
+            "power_w": self._per("W", _BOTH, None),
             "energy_delay_j_s": self._per("J*s", _BOTH, lambda _: 1, delay=True),
             "idle_power_w": idle_power(self._evidence.idle),
             "energy_net_j_per_output_token": self._net(per_token, lambda s: s.output_tokens),
             "energy_net_j_per_request": self._net(per_request, lambda _: 1),
+            **self._goodput(),
         }
 
+    def _goodput(self) -> dict[str, Metric]:
+        """Return requests that met the service level per joule of all requests."""
+        good = self._evidence.good
+        if good is None:
+            return {}
+        if any(not any(s.window in good for s in group) for group in self._by_process.values()):
+            return {"goodput_requests_per_j": Missing(reason="in one process no request met the limits")}
+        return {"goodput_requests_per_j": _inverse(self._per("J", _BOTH, lambda s: s.window in good), "requests/J")}
+
     def _per(
-        self, unit: str, phases: tuple[WindowPhase, ...], amount: Callable[[Sample], float], *, delay: bool = False
+        self,
+        unit: str,
+        phases: tuple[WindowPhase, ...],
+        amount: Callable[[Sample], float] | None,
+        *,
+        delay: bool = False,
     ) -> Metric:
-        """Return energy of some phases per amount of something: one value a process, then over processes."""
+        """Return energy of some phases per amount of something (None: seconds): one value a process, then over them."""
         values: list[Part] = []
         for samples in self._by_process.values():
             spent = self._spent(samples, phases)
             if isinstance(spent, str):
                 return Missing(reason=spent)
-            amounts = sum(amount(s) for s in samples)
+            amounts = self._seconds(samples) if amount is None else sum(amount(s) for s in samples)
             if not amounts:
                 return Missing(reason="the requests have none of what this divides by")
-            latency = fmean(s.end_s - s.start_s for s in samples) if delay else 1.0
+            latency = fmean(s.end_s - s.sent_s for s in samples) if delay else 1.0
             values.append(spent.times(latency / amounts))
         return self._over(values, unit)
 
     def _spent(self, samples: Sequence[Sample], phases: tuple[WindowPhase, ...]) -> Part | str:
+        shared = self._shared(samples)
+        if shared and phases != _BOTH:
+            return "requests are served in one window, so their phases cannot be told apart"
+        if shared:
+            parts = self._basis.too_short(shared) or self._basis.price(shared)
+            return parts if isinstance(parts, str) else total(parts)
         windows = [w for s in samples for w in self._windows.get(s.window, []) if w.phase in phases]
         # the phases of a request touch, so together they are one window for a sensor
         seen = windows if len(phases) == 1 else [_whole(samples, windows)]
         too_short = self._basis.too_short(seen)
         parts = too_short or self._basis.price(windows)
         return parts if isinstance(parts, str) else total(parts)
+
+    def _shared(self, samples: Sequence[Sample]) -> list[Window]:
+        """Return the windows that requests share, each once; none where each has its own."""
+        names = dict.fromkeys(s.span for s in samples if isinstance(s.span, str))
+        return [w for name in names for w in self._windows.get(name, [])]
+
+    def _seconds(self, samples: Sequence[Sample]) -> float:
+        shared = self._shared(samples)
+        return sum(w.duration_s for w in shared) if shared else sum(s.end_s - s.start_s for s in samples)
 
     def _per_prompt_token(self) -> Metric:
         """Return prefill energy per prompt token: from blocks where each process has one, else from requests."""
@@ -210,8 +283,7 @@ class _Assessor:
         if isinstance(idle, str) or not isinstance(gross, Energy):
             return Missing(reason=idle if isinstance(idle, str) else "no gross energy to subtract from")
         seconds = fmean(
-            sum(s.end_s - s.start_s for s in samples) / sum(amount(s) for s in samples)
-            for samples in self._by_process.values()
+            self._seconds(samples) / sum(amount(s) for s in samples) for samples in self._by_process.values()
         )
         low, high = gross.systematic
         whole = Part(
@@ -254,17 +326,22 @@ def _relative_random(energy: Metric) -> float:
     return (energy.random[1] / energy.value - 1) if isinstance(energy, Energy) and energy.value else 0.0
 
 
-def _inverse(energy: Metric) -> Metric:
+def _place(sample: Sample) -> str:
+    """Return where a sample's energy lies: the window it shares, or the stem of its own two."""
+    return sample.span if isinstance(sample.span, str) else sample.window
+
+
+def _inverse(energy: Metric, unit: str = "tokens/J") -> Metric:
     """Turn joules per token into tokens per joule; the bounds change places."""
     if not isinstance(energy, Energy):
         return energy
     if not energy.low or not energy.systematic[0] or not energy.random[0]:
-        return Missing(reason="the joules per token may be 0, so there is no upper bound")
+        return Missing(reason="the joules may be 0, so there is no upper bound")
     return Energy(
         value=1 / energy.value,
         low=1 / (energy.high or energy.value),
         high=1 / energy.low,
-        unit="tokens/J",
+        unit=unit,
         n=energy.n,
         statistic=energy.statistic,
         interval=energy.interval,
@@ -275,62 +352,6 @@ def _inverse(energy: Metric) -> Metric:
         random=(1 / energy.random[1], 1 / energy.random[0]),
         systematic=(1 / energy.systematic[1], 1 / energy.systematic[0]),
     )
-
-
-def idle_power(idle: IdlePower) -> Metric:
-    """Return idle power of the total before the run, W."""
-    if not idle.before:
-        return Missing(reason=str(idle.before_missing))
-    domains = list(idle.before.values())
-    if len(domains) == 1:
-        return domains[0]
-    return Energy(
-        value=sum(e.value for e in domains),
-        low=sum(e.low or 0.0 for e in domains),
-        high=sum(e.high or e.value for e in domains),
-        unit="W",
-        n=1,
-        statistic=domains[0].statistic,
-        interval=domains[0].interval,
-        label=domains[0].label,
-        grade="+".join(dict.fromkeys(e.grade for e in domains)),
-        scope="+".join(dict.fromkeys(e.scope for e in domains)),
-        convention="gross",
-        random=_sum_of_pairs([e.random for e in domains]),
-        systematic=_sum_of_pairs([e.systematic for e in domains]),
-    )
-
-
-def idle_watts(idle: IdlePower) -> Part | str:
-    """Return idle power of the total as joules per second, the mean of before and after; or why there is none."""
-    if not idle.before or not idle.after:
-        reason = idle.before_missing if not idle.before else idle.after_missing
-        return f"no idle power to subtract: {reason}"
-    mean, drift_w = total([*_halves(idle.before), *_halves(idle.after)]), _drift_w(idle.before, idle.after)
-    low, value, high = mean.joules.low, mean.joules.value, mean.joules.high
-    return Part(
-        domain="idle", random_j=mean.random_j,
-        joules=Range(low=max(0.0, low - drift_w / 2), value=value, high=high + drift_w / 2),
-    )  # fmt: skip
-
-
-def _halves(side: Mapping[str, Energy]) -> list[Part]:
-    return [
-        Part(
-            domain=name, random_j=(e.random[1] - e.value) / 2,
-            joules=Range(low=e.systematic[0] / 2, value=e.value / 2, high=e.systematic[1] / 2),
-        )
-        for name, e in side.items()
-    ]  # fmt: skip
-
-
-def _drift_w(before: Mapping[str, Energy], after: Mapping[str, Energy]) -> float:
-    """Return by how much idle power changed; half of it to either side of the mean is what it may have been."""
-    return abs(sum(e.value for e in after.values()) - sum(e.value for e in before.values()))
-
-
-def _sum_of_pairs(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return sum(low for low, _ in pairs), sum(high for _, high in pairs)
 
 
 def _nothing(
@@ -351,6 +372,9 @@ def _nothing(
         convention_missing=reason,
         window_s=sum(w.duration_s for w in evidence.windows),
     )
-    found: dict[str, Metric] = metrics or {name: Missing(reason=reason) for name in ENERGY_METRICS}
+    names: tuple[str, ...] = ENERGY_METRICS if evidence.good is None else (*ENERGY_METRICS, "goodput_requests_per_j")
+    if evidence.waiting:
+        names = ("power_w", "idle_power_w")
+    found: dict[str, Metric] = metrics or {name: Missing(reason=reason) for name in names}
     found["idle_power_w"] = idle_power(evidence.idle)
     return Assessment(report=report, metrics=found)

@@ -53,12 +53,13 @@ from perjoule.records.result import (
     Severity,
     flatten_metrics,
 )
+from perjoule.records.roofline import Peak, Peaks, Precision, Roofline
 
 __all__ = [
     "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET",
     "BackendFacts", "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy",
-    "Energy", "EnergyReport", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak", "MeterFact",
-    "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Phase", "ProcessRecord", "Quantity",
-    "Reading", "Reason", "Record", "RunResult", "RunSettings", "Sample", "ScenarioFacts", "Severity", "Span",
-    "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
+    "Energy", "EnergyReport", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak",
+    "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Peak", "Peaks", "Phase", "Precision",
+    "ProcessRecord", "Quantity", "Reading", "Reason", "Record", "Roofline", "RunResult", "RunSettings", "Sample",
+    "ScenarioFacts", "Severity", "Span", "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
 ]  # fmt: skip

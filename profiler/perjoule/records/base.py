@@ -15,9 +15,9 @@ Label = Literal["measured", "counter-modelled", "utilisation-modelled", "analyti
 Convention = Literal["gross", "net", "fair-share"]
 
 _PHYSICAL_SUFFIXES = (
-    "_s", "_bytes", "_j", "_w", "_hz", "_tokens", "_count", "_share", "_weight", "_streamed",
+    "_s", "_bytes", "_j", "_w", "_hz", "_tokens", "_count", "_share", "_weight", "_streamed", "_pages",
 )  # fmt: skip
-_SIGNED_FIELDS = frozenset({"skew_s", "clock_offset_s"})
+_SIGNED_FIELDS = frozenset({"skew_s", "clock_offset_s", "clock_jump_s"})
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

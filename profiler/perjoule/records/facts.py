@@ -184,10 +184,20 @@ class Calibration(Record, frozen=True, kw_only=True):
         return self.p0_w * seconds + self.e_j_per_byte * streamed_bytes
 
 
+Control = Literal["A", "A'"]  # one half of a pair of equal configurations
+
+
 class RunSettings(Record, frozen=True, kw_only=True):
-    """What the user set beside the scenario and the engine; derived numbers depend on it."""
+    """What the user set beside the scenario and the engine; derived numbers depend on it.
+
+    ``resumed_at_s`` are the seconds since the run's start at which it was taken up again after it had ended early.
+    """
 
     seed: int
     tdp_w: float | None = None
     meters: tuple[str, ...] | None = None
     calibration: Calibration | None = None  # used where no sensor covers the host
+    pin: tuple[int, ...] | None = None  # CPUs that the measured process may use
+    nice: int | None = None
+    control: Control | None = None
+    resumed_at_s: tuple[float, ...] = ()

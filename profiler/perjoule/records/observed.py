@@ -33,6 +33,12 @@ class Window(Record, frozen=True, kw_only=True):
     ``cpu_s`` is CPU time of the worker process (all threads) inside the window, ``foreign_cpu_s`` that of
     every process outside our own tree, ``steal_s`` what the hypervisor took, ``bytes_streamed`` the weights
     and KV cache that had to be read from memory at least once per forward pass.
+
+    The machine's CPU times come in ticks of ``cpu_tick_s``, our own do not: ``cpu_undercount_s`` is by how much ours
+    exceeded what the machine was seen busy, where it did. Counts, swapped pages and pressure (time in which some task
+    waited) are what the window added; ``freq_hz`` is the mean of CPUs and of the two edges; ``clock_jump_s`` by how
+    much the wall clock moved against the monotonic one. What could not be seen is left out; ``unwatched`` of the
+    process says why.
     """
 
     id: str
@@ -50,6 +56,15 @@ class Window(Record, frozen=True, kw_only=True):
     bytes_streamed_missing: Reason = UNSET
     readings: tuple[Reading, ...] = ()
     rejected: str | None = None
+    cpu_tick_s: float | UnsetType = UNSET
+    cpu_undercount_s: float | UnsetType = UNSET
+    throttle_count: int | UnsetType = UNSET
+    swap_pages: int | UnsetType = UNSET
+    pressure_cpu_s: float | UnsetType = UNSET
+    pressure_memory_s: float | UnsetType = UNSET
+    pressure_io_s: float | UnsetType = UNSET
+    freq_hz: float | UnsetType = UNSET
+    clock_jump_s: float | UnsetType = UNSET
 
     @property
     def duration_s(self) -> float:
@@ -59,9 +74,9 @@ class Window(Record, frozen=True, kw_only=True):
 class Sample(Record, frozen=True, kw_only=True):
     """One request. Stamps are seconds since the run's start, taken where the token id came into being.
 
-    ``window`` is the id stem of the request: its windows are ``<window>/prefill`` and ``<window>/decode``, unless it was
-    served among others: then ``span`` is the id of the one window they share. ``scheduled_s`` is when it was sent or
-    due; from there latency counts, from ``start_s`` on the engine worked on it.
+    ``window`` is the id stem of the request: its windows are ``<window>/prefill`` and ``<window>/decode``, unless
+    it was served among others: then ``span`` is the id of the one window they share. ``scheduled_s`` is when it was
+    sent or due; from there latency counts, from ``start_s`` on the engine worked on it.
     """
 
     process: int
@@ -101,15 +116,25 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 class ProcessRecord(Record, frozen=True, kw_only=True):
-    """One fresh worker process: how it started and whether it reached a steady state."""
+    """One fresh worker process: how it started and whether it reached a steady state.
+
+    ``unwatched`` says, by field of its windows, what could not be seen there. ``others_count`` processes with
+    ``others_cpu_share`` of all cores were found by a look at who disturbs, right after this process.
+    """
 
     process: int
     start_s: float
     load_s: float
-    cold_ttft_s: float
+    cold_ttft_s: float | None
+    cold_ttft_s_missing: Reason = UNSET
+    load_read_bytes: int | UnsetType | None = UNSET  # from storage while loading: 0 where all was in the page cache
+    load_read_bytes_missing: Reason = UNSET
     warmup_requests: int
     steady: bool
     shared_prefix_tokens: int
+    unwatched: dict[str, str] | UnsetType = UNSET
+    others_count: int | UnsetType = UNSET
+    others_cpu_share: float | UnsetType = UNSET
 
 
 class MemoryPeak(Record, frozen=True, kw_only=True):
@@ -145,6 +170,7 @@ class Span(Record, frozen=True, kw_only=True):
 
     process: int
     window: str
+    phase: Phase  # warm-up: a trial of a search, which is not counted
     planned_s: float | None  # how long the load was to last
     planned_s_missing: Reason = UNSET
     rate_per_s: float | None  # offered, open loop

@@ -27,6 +27,7 @@ from perjoule.records.observed import (
     Span,
     Window,
 )
+from perjoule.records.roofline import Peaks, Roofline
 
 # History of the run file format; a number is added here and a migration in perjoule.store per change.
 #   1  first release
@@ -103,12 +104,14 @@ class RunResult(Record, frozen=True, kw_only=True):
     blocks: tuple[Block, ...] = ()
     spans: tuple[Span, ...] = ()
     gap_histograms: tuple[GapHistogram, ...] = ()
+    peaks: Peaks | msgspec.UnsetType | None = UNSET  # absent: nobody asked for them
+    peaks_missing: Reason = UNSET
     memory: tuple[MemoryPeak, ...]
     metrics: dict[str, Quantity | Energy | str | None]
     energy: EnergyReport
     quality: dict[str, Any] | None
     quality_missing: Reason = UNSET
-    roofline: dict[str, Any] | None
+    roofline: Roofline | None
     roofline_missing: Reason = UNSET
     overhead: Overhead
     checks: tuple[Check, ...] = ()

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.measure import MAX_FOREIGN_SHARE, MAX_STEAL_SHARE
+from perjoule.examine import QUIET_WAITING_SHARE
+from perjoule.noise import MAX_FOREIGN_SHARE, MAX_STEAL_SHARE
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from perjoule.examine import Examination, Sensor
     from perjoule.noise import Noise
+    from perjoule.noise_floor import NoiseFloor
     from perjoule.own_cost import HarnessCost, ReadCost
+    from perjoule.records import Peak
 
 ACCENT = "bold cyan"
 _INDENT = 2
@@ -42,7 +45,9 @@ def report(found: Examination, *, width: int, explained: bool = False) -> Render
         ("Sensors", _sensors(found)),
         ("Refused, and what would allow it", _refusals(found)),
         ("Idle power now", _idle(found)),
-        ("Noise, one second in which perjoule slept", _noise(found.noise, str(found.noise_missing))),
+        (f"Roofline, {found.threads_default} threads", _roofline(found)),
+        ("Noise, one second in which perjoule slept", _noise(found)),
+        ("Noise floor, the same work in fresh processes", _noise_floor(found)),
         ("What measuring costs", _costs(found)),
         ("Engines", _engines(found)),
     ]
@@ -184,20 +189,62 @@ def _idle(found: Examination) -> Iterator[RenderableType]:
         yield _text(f"not read: {found.idle_power_missing}")
 
 
-def _noise(noise: Noise | None, missing: str) -> Iterator[RenderableType]:
+def _roofline(found: Examination) -> Iterator[RenderableType]:
+    peaks = found.peaks
+    if peaks is None:
+        yield _text(f"not measured: {found.peaks_missing}")
+        return
+    yield _rows([
+        ("memory, read once", *_peak(peaks.bandwidth, "B/s", str(peaks.bandwidth_missing))),
+        ("int8", *_peak(peaks.int8, "op/s", str(peaks.int8_missing))),
+        ("fp32", *_peak(peaks.fp32, "op/s", str(peaks.fp32_missing))),
+        ("bf16", *_peak(peaks.bf16, "op/s", str(peaks.bf16_missing))),
+    ], right=(1,))  # fmt: skip
+    if peaks.disturbed:
+        yield _text(f"too low to be used: {peaks.disturbed}", "bold")
+
+
+def _peak(peak: Peak | None, unit: str, missing: str) -> tuple[str, str]:
+    if peak is None:
+        return "none", missing
+    return fmt.si(peak.best, unit), f"best of {peak.repeats}, spread {_percent(peak.spread_share)}; {peak.way}"
+
+
+def _noise_floor(found: Examination) -> Iterator[RenderableType]:
+    floor = found.noise_floor
+    if floor is None:
+        yield _text(f"not measured: {found.noise_floor_missing}")
+        return
+    yield _text(f"{_percent(floor.half_width_share)}: {_cannot(floor)}")
+    yield _text(f"{len(floor.round_s)} processes differ by {_percent(floor.spread_share)} (standard deviation)", "dim")
+
+
+def _cannot(floor: NoiseFloor) -> str:
+    return f"a difference below it cannot be told apart in a quick run ({floor.processes_compared} processes each)"
+
+
+def _noise(found: Examination) -> Iterator[RenderableType]:
+    noise = found.noise
     if noise is None:
-        yield _text(f"not heard: {missing}")
+        yield _text(f"not heard: {found.noise_missing}")
         return
     rows = [
         _against("other processes", noise.foreign_cpu_share, MAX_FOREIGN_SHARE),
         _against("stolen by the hypervisor", noise.steal_share, MAX_STEAL_SHARE),
     ]
     if noise.waiting_share is not None and noise.waiting_minute_share is not None:
-        minute = f"of the time; {_percent(noise.waiting_minute_share)} in the last minute"
-        rows.append((_text("waiting for a CPU"), _text(_percent(noise.waiting_share)), _text(minute)))
+        rows.append((_text("waiting for a CPU"), _text(_percent(noise.waiting_share)), _minute(found, noise)))
     yield _rows(rows, right=(1,))
     if noise.waiting_share is None:
         yield _text(f"waiting for a CPU is not known: {noise.waiting_share_missing}", "dim")
+
+
+def _minute(found: Examination, noise: Noise) -> Text:
+    """Judge the last minute: in a single second a task that waits is as likely perjoule's own."""
+    share = f"of the time; {_percent(noise.waiting_minute_share or 0.0)} in the last minute: "
+    busy = found.waiting_verdict == "busy"
+    verdict = (found.waiting_verdict or "", "bold" if busy else "")
+    return Text.assemble(_text(share), verdict, f" (quiet is up to {100 * QUIET_WAITING_SHARE:g} %)")
 
 
 def _against(what: str, share: float, limit: float) -> tuple[Text, Text, Text]:

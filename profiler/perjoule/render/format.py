@@ -21,6 +21,7 @@ _LABELS = {
     "none": "none",
 }
 _KIB = 1024.0
+_SCALED = frozenset({"s", "s/token", "J", "W", "bytes", "1"})
 _LEAST_SPREAD = 5e-5  # less is lost in the digits of the value
 MODELLED_DIGITS, MEASURED_DIGITS = 2, 3
 
@@ -59,7 +60,25 @@ def metric(value: Metric) -> str:
         return energy(value)
     if value.unit == "bytes":
         return f"{size(value.value)}{_spread(value)}"
+    if value.unit == "1":
+        return _share(value)
     return f"{_plain(value.value, value.unit)}{_spread(value)}"
+
+
+def bare(value: Metric) -> str:
+    """Format a metric for a column whose head names the unit, which is never scaled: number and interval alone."""
+    if not isinstance(value, Quantity) or value.unit in _SCALED:
+        return energy_short(value) if isinstance(value, Energy) else metric(value)
+    return f"{significant(value.value, MEASURED_DIGITS)}{_spread(value)}"
+
+
+def _share(value: Quantity) -> str:
+    """Format a share or ratio in per cent; near 0 and 1 its interval is lopsided, so both ends are named."""
+    number = f"{significant(100 * value.value, MEASURED_DIGITS)} %"
+    if value.low is None or value.high is None or value.interval == "exact":
+        return number
+    bounds = (significant(100 * bound, MEASURED_DIGITS) for bound in (value.low, value.high))
+    return f"{number} ({'-'.join(bounds)})"
 
 
 def _plain(value: float, unit: str) -> str:
@@ -80,7 +99,12 @@ def _spread(value: Quantity) -> str:
 def energy(value: Energy, unit: str | None = None) -> str:
     """Format joules so that nobody takes a model for a reading: value, interval, label, scope."""
     number, bounds = _energy_numbers(value, unit)
-    return f"{number} ({bounds}, {_LABELS[value.label]}, {value.scope})"
+    return f"{number} ({bounds}, {kind(value)})"
+
+
+def kind(value: Energy) -> str:
+    """Say how joules were obtained and what they cover."""
+    return f"{_LABELS[value.label]}, {value.scope}"
 
 
 def energy_short(value: Energy, unit: str | None = None) -> str:
@@ -93,6 +117,8 @@ def _energy_numbers(value: Energy, unit: str | None) -> tuple[str, str]:
     """Return the value with its unit, and its bounds in the same scale."""
     digits = MEASURED_DIGITS if value.label == "measured" else MODELLED_DIGITS
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value.value) >= s * 0.9995), _PREFIXES[-1])
+    if not (unit or value.unit).startswith(("J", "W")):
+        scale, prefix = 1.0, ""  # there are no millirequests
 
     def scaled(number: float | None) -> str:
         return "?" if number is None else significant(number / scale, digits)

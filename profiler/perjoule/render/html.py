@@ -2,188 +2,97 @@
 
 from __future__ import annotations
 
-import itertools
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perjoule.records import Energy, Missing, RunResult
 from perjoule.render import format as fmt
-from perjoule.render import svg
+from perjoule.render import rows, sweep
+from perjoule.render.charts import charts, sweep_charts
 from perjoule.render.plain import printable
-from perjoule.render.text import domains, rows
+from perjoule.render.text import domains, first_of_all, names_of_all, roofline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perjoule.records import Sample
-
-_PHASES = ("load", "prefill", "decode")
-_MILLI = 1e3
-_LEAST_GAP_S = 1e-9  # shorter than a clock can tell: no rate
-
 
 def report(results: Sequence[RunResult]) -> str:
-    """Return the page for one or several results, side by side."""
+    """Return the page for one or several results: sweeps as curves, the rest side by side."""
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - only where a page is made
 
     source = files("perjoule.render").joinpath("assets", "report.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["printable"] = printable
-    names = [_name(r) for r in results]
+    sweeps, single = sweep.split(results)
+    names = [printable(name) for name in rows.names(single)]
+    headings = [_heading(r, n) for r, n in zip(single, names, strict=True)]
     page = environment.from_string(source)
     return page.render(
+        models=list(dict.fromkeys(printable(r.model.name) for r in results)),
+        scenarios=list(dict.fromkeys(r.scenario.name for r in results)),
+        warnings=first_of_all(single),
+        invalid=_invalid(results),
         names=names,
-        rows=[(title, [_cell(r, name) for r in results]) for title, name in rows(results)],
-        joules=[_joules(r) for r in results],
-        charts=_charts(results, names),
+        headings=headings,
+        rows=[(row.title, [rows.cell(r, row, short=False) for r in single]) for row in rows.rows(single)],
+        joules=[_joules(r) for r in single],
+        charts=charts(single, names),
+        sweeps=[_sweep(s) for s in sweeps],
         results=results,
-        details=[_details(r) for r in results],
-        missing=[_missing(r) for r in results],
+        details=[
+            {"result": r, "name": n, "facts": _details(r), "missing": _missing(r), "folded": False}
+            for r, n in zip(single, headings, strict=True)
+        ]
+        + [
+            {"result": r, "name": _point_name(r), "facts": _details(r), "missing": _missing(r), "folded": True}
+            for s in sweeps
+            for r in s.results
+        ],
     )
 
 
-def _name(result: RunResult) -> str:
-    return printable(f"{result.model.name} / {result.model.runtime_quantization}, {result.backend.name}")
+def _heading(result: RunResult, name: str) -> str:
+    return printable(f"{name} / {result.model.runtime_quantization}, {result.backend.name}")
 
 
-def _cell(result: RunResult, name: str) -> str:
-    if name not in result.metrics:
-        return fmt.DASH
-    return fmt.metric(result.metric(name))
+def _point_name(result: RunResult) -> str:
+    model = result.model
+    return printable(
+        f"{result.scenario.name}, {sweep.point_name(result)}: {model.name} / {model.runtime_quantization}, "
+        f"{result.backend.name}"
+    )
+
+
+def _sweep(swept: sweep.Swept) -> dict[str, Any]:
+    return {
+        "title": printable(sweep.title(swept)),
+        "head": sweep.head(swept),
+        "columns": [column.head for column in sweep.columns(swept)],
+        "curves": sweep.cells(swept),
+        "remarks": sweep.remarks(swept),
+        "charts": sweep_charts(swept),
+    }
+
+
+def _invalid(results: Sequence[RunResult]) -> list[tuple[str, str]]:
+    """Return what keeps results from being published: which ones, and why; of a sweep the first point is quoted."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for result, name in zip(results, names_of_all(results), strict=True):
+        why = "; ".join(c.message for c in result.checks if c.severity == "invalid")
+        if not result.publishable:
+            key = result.scenario.name if sweep.point_name(result) else why
+            found.setdefault(key, []).append((name, why))
+    return [("; ".join(name for name, _ in group), group[0][1]) for group in found.values()]
 
 
 def _joules(result: RunResult) -> str:
     headline = result.energy.headline
     if headline is None:
         return f"No energy: {result.energy.headline_missing}"
-    per_token = result.metric("energy_j_per_output_token")
+    per_token = result.metrics.get("energy_j_per_output_token")
     if not isinstance(per_token, Energy):
         return fmt.energy(headline)
     return f"{fmt.energy(per_token)} per output token"
-
-
-def _charts(results: Sequence[RunResult], names: Sequence[str]) -> list[dict[str, str]]:
-    charts = [
-        _dots(results, names, "Time to first token", "ms, every measured request", _ttft_ms),
-        _gap_distribution(results, names),
-        _rate_over_tokens(results, names),
-        _memory(results, names),
-        _energy(results, names),
-    ]
-    return [c for c in charts if c["svg"]]
-
-
-def _measured(result: RunResult) -> list[Sample]:
-    return [s for s in result.samples if s.phase == "measured"]
-
-
-def _ttft_ms(sample: Sample) -> float:
-    return _MILLI * (sample.first_token_s - sample.start_s)
-
-
-def _gaps(sample: Sample) -> list[float]:
-    times = sample.token_times_s or ()
-    return [b - a for a, b in itertools.pairwise(times)]
-
-
-def _dots(results, names, title, unit, value) -> dict[str, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    series = [
-        svg.Series(name=n, xs=tuple(value(s) for s in _measured(r)), lanes=tuple(s.process for s in _measured(r)))
-        for r, n in zip(results, names, strict=True)
-    ]
-    if not all(s.xs for s in series):
-        return {"title": title, "svg": "", "note": ""}
-    note = "A dot is one request, a row of dots one fresh process, the tick their median. Warm-ups are left out."
-    return {"title": title, "svg": svg.dots(series, title, unit), "note": note}
-
-
-def _gap_distribution(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
-    """Share of gaps up to a length, one line a process; the longest hundredth is left out of the picture."""
-    series, groups = [], []
-    for group, (result, name) in enumerate(zip(results, names, strict=True)):
-        for process in sorted({s.process for s in _measured(result)}):
-            gaps = sorted(g for s in _measured(result) if s.process == process for g in _gaps(s))
-            if not gaps:
-                continue
-            at = [round((len(gaps) - 1) * percent / 100) for percent in range(100)]
-            xs, ys = tuple(_MILLI * gaps[i] for i in at), tuple(float(percent) for percent in range(100))
-            series.append(svg.Series(name=f"{name}, process {process}", xs=xs, ys=ys))
-            groups.append(group)
-    title = "Gap between tokens"
-    drawn = svg.lines(series, groups, title, "gap, ms", "% of gaps at most this long") if series else ""
-    note = (
-        "A line is one fresh process: steep is steady, a tail to the right is tokens that came late (99 % are shown)."
-    )
-    return {"title": title, "svg": drawn, "note": note}
-
-
-def _rate_over_tokens(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
-    """Median decode rate at each position, one line a process."""
-    series, groups = [], []
-    for group, (result, name) in enumerate(zip(results, names, strict=True)):
-        for process in sorted({s.process for s in _measured(result)}):
-            gaps = [_gaps(s) for s in _measured(result) if s.process == process]
-            length = min((len(g) for g in gaps), default=0)
-            if not length:
-                continue
-            middle = [sorted(g[i] for g in gaps)[len(gaps) // 2] for i in range(length)]
-            rates = tuple(1 / g if g > _LEAST_GAP_S else 0.0 for g in middle)
-            label = f"{name}, process {process}"
-            series.append(svg.Series(name=label, xs=tuple(float(i + 2) for i in range(length)), ys=rates))
-            groups.append(group)
-    title = "Tokens per second while decoding"
-    drawn = svg.lines(series, groups, title, "position of the token in the answer", "tokens/s") if series else ""
-    return {
-        "title": title,
-        "svg": drawn,
-        "note": "A line is one fresh process; lines far apart are the machine's noise.",
-    }
-
-
-def _memory(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
-    items = []
-    for group, (result, name) in enumerate(zip(results, names, strict=True)):
-        for phase in _PHASES:
-            peaks = [m.rss_peak_bytes for m in result.memory if m.phase == phase and m.rss_peak_bytes is not None]
-            if peaks:
-                low, high = min(peaks) / 2**20, max(peaks) / 2**20
-                middle = sorted(peaks)[len(peaks) // 2] / 2**20
-                label = f"{name.split(' / ')[0]}, {phase}"
-                items.append(svg.Bar(name=label, group=group, value=middle, inner=(low, high), outer=(low, high)))
-    title = "Peak resident memory by phase"
-    return {
-        "title": title,
-        "svg": svg.bars(items, title, "MiB") if items else "",
-        "note": "The kernel's own high-water mark of the engine's process; bars span the processes.",
-    }
-
-
-def _energy(results: Sequence[RunResult], names: Sequence[str]) -> dict[str, str]:
-    items = []
-    for group, (result, name) in enumerate(zip(results, names, strict=True)):
-        value = result.metric("energy_j_per_output_token")
-        if isinstance(value, Energy):
-            outer = (value.low or 0.0, value.high or value.value)
-            items.append(svg.Bar(
-                name=name, group=group, value=value.value, inner=value.random, outer=outer,
-                limits=_limits(result, value),
-            ))  # fmt: skip
-    title = "Energy per output token"
-    note = (
-        "Thick: what more repeats would narrow. Thin: all uncertainty, the sensor's tolerance or the model's "
-        "coefficients included. On one machine these are common to all rows, so ratios are surer than values. "
-        "Ticks: what moving the bytes alone must cost, and the most that the machine could draw, where known."
-    )
-    return {"title": title, "svg": svg.bars(items, title, "J per output token") if items else "", "note": note}
-
-
-def _limits(result: RunResult, per_token: Energy) -> tuple[float, ...]:
-    """Return floor and ceiling per output token: those of all requests, scaled as the headline is."""
-    headline, report = result.energy.headline, result.energy
-    if headline is None or not headline.value:
-        return ()
-    scale = per_token.value / headline.value
-    return tuple(limit * scale for limit in (report.floor_j, report.ceiling_j) if limit is not None)
 
 
 def _details(result: RunResult) -> list[tuple[str, str]]:
@@ -204,6 +113,7 @@ def _details(result: RunResult) -> list[tuple[str, str]]:
         ("System", f"{host.os} {host.kernel}"),
         ("Joules by domain", "; ".join(domains(result)).strip() or "one sum"),
         ("Energy floor, ceiling", _floor_and_ceiling(result)),
+        ("Roofline", roofline(result)),
         ("Sensors used", "; ".join(f"{m.domain}: {m.source}" for m in result.meters) or "none: joules are modelled"),
         ("Scenario", f"{result.scenario.name} version {result.scenario.version}, {result.scenario.sha256[:16]}\u2026"),
         ("Harness", f"{share} % of the measured time"),

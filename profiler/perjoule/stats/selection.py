@@ -30,9 +30,10 @@ class Selection(Record, frozen=True, kw_only=True):
 
 def select(samples: Sequence[Sample], windows: Iterable[Window], scenario: Scenario) -> Selection:
     """Leave out requests with a rejected window, unless fewer clean processes than needed would remain."""
-    noisy = {stem(w) for w in windows if w.rejected is not None}
+    rejected = [w for w in windows if w.rejected is not None]
+    noisy, spans = {stem(w) for w in rejected}, {w.id for w in rejected}
     measured = [s for s in samples if s.phase == "measured"]
-    clean = [s for s in measured if s.window not in noisy]
+    clean = [s for s in measured if s.window not in noisy and s.span not in spans]
     processes = len({s.process for s in measured})
     enough = len({s.process for s in clean}) >= min(scenario.min_processes, processes) and bool(clean)
     return Selection(

@@ -39,6 +39,13 @@ def process_medians(groups: Sequence[Sequence[Sample]], of: Callable[[Sample], f
     return [statistics.median(v) for v in values if v]
 
 
+def measured_seconds(samples: Sequence[Sample], windows: Sequence[Window]) -> float:
+    """Return the seconds of load that samples stand for: of the windows they share, else of each in turn."""
+    shared = {s.span for s in samples}
+    alone = sum(s.end_s - s.start_s for s in samples if not isinstance(s.span, str))
+    return alone + sum(w.duration_s for w in windows if w.id in shared)
+
+
 def output_rates(groups: Sequence[Sequence[Sample]], windows: Sequence[Window]) -> list[float]:
     """Return output tokens per second of each process that served requests in shared windows."""
     duration_s = {w.id: w.duration_s for w in windows}
@@ -82,6 +89,9 @@ def decide(
 ) -> Decision:
     """Decide after each process whether to add another; ``measuring_s`` is what all of them took so far."""
     selection = select(samples, windows, scenario)
+    missing_s = scenario.min_measured_s - measured_seconds(selection.samples, windows)
+    if missing_s > 0 and measuring_s <= scenario.time_budget_s:
+        return Decision(stop=False, reason=f"{missing_s:.0f} s of load are missing of {scenario.min_measured_s:g}")
     return enough(
         steering_values(samples, windows, processes, scenario),
         Targets(

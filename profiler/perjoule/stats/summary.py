@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from typing import TYPE_CHECKING
 
 from perjoule.records import Metric, Missing
-from perjoule.stats.intervals import exact, least_for_percentile, percentile, pooled_percentile, t_interval
+from perjoule.stats.gaps import ONE_TOKEN, itl, itl_p99
+from perjoule.stats.intervals import exact, pooled_percentile, t_interval
 from perjoule.stats.selection import select, stem
-from perjoule.stats.steering import output_rates, process_medians, tpot_s, ttft_s
+from perjoule.stats.service import service_metrics, serving_seconds, unknown_latency
+from perjoule.stats.steering import process_medians, tpot_s, ttft_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perjoule.records import MemoryPeak, ModelFacts, ProcessRecord, Sample, Window
+    from perjoule.records import GapHistogram, MemoryPeak, ModelFacts, ProcessRecord, Sample, Span, Window
     from perjoule.scenario import Scenario
 
 Groups = list[list["Sample"]]
 
 _MEDIANS = "mean of per-process medians"
 _TOTALS = "mean of per-process ratios of totals"
-_ONE_TOKEN = "every request gave one token, so there is no gap between tokens"  # noqa: S105 - a reason
 
 
 def summarize(
@@ -31,6 +30,8 @@ def summarize(
     memory: Sequence[MemoryPeak],
     scenario: Scenario,
     model: ModelFacts,
+    spans: Sequence[Span] = (),
+    gaps: Sequence[GapHistogram] = (),
 ) -> dict[str, Metric]:
     """Return the metrics of docs/results-format.md that apply to the scenario, except energy.
 
@@ -38,81 +39,60 @@ def summarize(
     t interval. What cannot be had is ``Missing`` with the reason.
     """
     groups = select(samples, windows, scenario).by_process
-    return {
-        **_latency(groups),
-        **_rates(groups),
+    of_engine = {
         "load_s": _over(processes, lambda p: p.load_s, "s", "mean over processes"),
         "cold_ttft_s": _over(processes, lambda p: p.cold_ttft_s, "s", "mean over processes"),
         "weights_bytes": exact(model.weights_bytes, unit="bytes", statistic="size in memory format"),
         "peak_memory_bytes": _peak_memory(memory),
         "peak_gpu_memory_bytes": _peak_gpu_memory(memory),
+    }
+    if scenario.shape == "idle":
+        return {**of_engine, "idle_cpu_share": _idle_cpu_share(windows, spans)}
+    return {
+        **_latency(groups, gaps, unknown_latency(groups, spans, scenario)),
+        **_rates(groups, windows),
+        **of_engine,
         "cpu_s_per_output_token": _cpu_per_token(groups, windows),
         "output_tokens_per_request": _medians(groups, lambda s: float(s.output_tokens), "tokens"),
+        **service_metrics(groups, windows, spans, scenario),
     }
 
 
-def _latency(groups: Groups) -> dict[str, Metric]:
+def _latency(groups: Groups, gaps: Sequence[GapHistogram], unknown: str) -> dict[str, Metric]:
     e2e = [[_e2e_s(s) for s in group] for group in groups]
-    return {
+    found: dict[str, Metric] = {
         "ttft_s": _medians(groups, ttft_s, "s"),
-        "itl_s": _itl(groups),
-        "itl_p99_s": _itl_p99(groups),
-        "tpot_s": _medians(groups, tpot_s, "s", missing=_ONE_TOKEN),
+        "itl_s": itl(groups, gaps),
+        "itl_p99_s": itl_p99(groups, gaps),
+        "tpot_s": _medians(groups, tpot_s, "s", missing=ONE_TOKEN),
         "e2e_latency_s": _medians(groups, _e2e_s, "s"),
         "e2e_latency_p90_s": pooled_percentile(e2e, 0.90, unit="s"),
         "e2e_latency_p99_s": pooled_percentile(e2e, 0.99, unit="s"),
     }
+    return {name: Missing(reason=unknown) for name in found} if unknown else found
 
 
-def _rates(groups: Groups) -> dict[str, Metric]:
+def _rates(groups: Groups, windows: Sequence[Window]) -> dict[str, Metric]:
     return {
         "prefill_tokens_per_s": _medians(groups, _prefill_rate, "tokens/s", missing="prefill took no time"),
-        "decode_tokens_per_s": _medians(groups, _decode_rate, "tokens/s", missing=_ONE_TOKEN),
-        "output_tokens_per_s": _totals(groups, lambda s: s.output_tokens, "tokens/s"),
-        "requests_per_s": _totals(groups, lambda _: 1, "requests/s"),
+        "decode_tokens_per_s": _medians(groups, _decode_rate, "tokens/s", missing=ONE_TOKEN),
+        "output_tokens_per_s": _totals(groups, windows, lambda s: s.output_tokens, "tokens/s"),
+        "requests_per_s": _totals(groups, windows, lambda _: 1, "requests/s"),
     }
 
 
 def _e2e_s(sample: Sample) -> float:
-    return sample.end_s - sample.start_s
+    return sample.end_s - sample.sent_s
 
 
 def _prefill_rate(sample: Sample) -> float | None:
-    duration_s = ttft_s(sample)
+    duration_s = sample.first_token_s - sample.start_s
     return sample.prompt_tokens / duration_s if duration_s else None
 
 
 def _decode_rate(sample: Sample) -> float | None:
     seconds = tpot_s(sample)
     return 1 / seconds if seconds else None
-
-
-def _gaps(sample: Sample) -> list[float]:
-    times = sample.token_times_s or ()
-    return [after - before for before, after in itertools.pairwise(times)]
-
-
-def _itl(groups: Groups) -> Metric:
-    values = [statistics.median(gaps) for group in groups if (gaps := [g for s in group for g in _gaps(s)])]
-    if not values:
-        return Missing(reason=_no_gaps(groups))
-    return t_interval(values, unit="s", statistic="mean of per-process medians over gaps")
-
-
-def _itl_p99(groups: Groups) -> Metric:
-    per_process = [[g for s in group for g in _gaps(s)] for group in groups]
-    fewest, least = min((len(gaps) for gaps in per_process), default=0), least_for_percentile(0.99)
-    if not fewest:
-        return Missing(reason=_no_gaps(groups))
-    if fewest < least:
-        return Missing(reason=f"p99 needs at least {least} gaps a process, the shortest has {fewest}")
-    values = [percentile(gaps, 0.99) for gaps in per_process]
-    return t_interval(values, unit="s", statistic="mean of per-process p99 over gaps")
-
-
-def _no_gaps(groups: Groups) -> str:
-    reasons = [s.token_times_s_missing for group in groups for s in group if s.token_times_s is None]
-    return next((r for r in reasons if isinstance(r, str)), _ONE_TOKEN)
 
 
 def _medians(
@@ -122,17 +102,27 @@ def _medians(
     return t_interval(values, unit=unit, statistic=_MEDIANS) if values else Missing(reason=missing)
 
 
-def _totals(groups: Groups, amount: Callable[[Sample], int], unit: str) -> Metric:
-    pairs = [(sum(map(amount, group)), sum(map(_e2e_s, group))) for group in groups]
-    values = [total / seconds for total, seconds in pairs if seconds]
+def _totals(groups: Groups, windows: Sequence[Window], amount: Callable[[Sample], int], unit: str) -> Metric:
+    seconds = serving_seconds(groups, windows)
+    values = [sum(map(amount, group)) / s for group, s in zip(groups, seconds, strict=True) if s]
     return t_interval(values, unit=unit, statistic=_TOTALS) if values else Missing(reason="no measured request")
 
 
 def _over(
-    processes: Sequence[ProcessRecord], of: Callable[[ProcessRecord], float], unit: str, statistic: str
+    processes: Sequence[ProcessRecord], of: Callable[[ProcessRecord], float | None], unit: str, statistic: str
 ) -> Metric:
-    values = [of(p) for p in processes]
-    return t_interval(values, unit=unit, statistic=statistic) if values else Missing(reason="no process finished")
+    values = [v for v in map(of, processes) if v is not None]
+    reason = "no request was made" if processes else "no process finished"
+    return t_interval(values, unit=unit, statistic=statistic) if values else Missing(reason=reason)
+
+
+def _idle_cpu_share(windows: Sequence[Window], spans: Sequence[Span]) -> Metric:
+    """Return the share of one core that the loaded engine takes while it waits: threads that spin do not rest."""
+    waiting = {s.window for s in spans}
+    values = [w.cpu_s / w.duration_s for w in windows if w.id in waiting and w.cpu_s is not None and w.duration_s]
+    if not values:
+        return Missing(reason="no process finished")
+    return t_interval(values, unit="cores", statistic="mean over processes")
 
 
 def _peak_memory(memory: Sequence[MemoryPeak]) -> Metric:
@@ -165,12 +155,17 @@ def _peak_gpu_memory(memory: Sequence[MemoryPeak]) -> Metric:
 def _cpu_per_token(groups: Groups, windows: Sequence[Window]) -> Metric:
     spent: dict[str, float] = {}
     for window in windows:
-        if window.phase not in {"prefill", "decode"}:
+        if window.phase not in {"prefill", "decode", "serve"}:
             continue
         if window.cpu_s is None:
             return Missing(reason=str(window.cpu_s_missing))
-        spent[stem(window)] = spent.get(stem(window), 0.0) + window.cpu_s
-    values = [sum(spent.get(s.window, 0.0) for s in g) / sum(s.output_tokens for s in g) for g in groups]
+        name = window.id if window.phase == "serve" else stem(window)
+        spent[name] = spent.get(name, 0.0) + window.cpu_s
+    values = [
+        sum(spent.get(name, 0.0) for name in {s.span if isinstance(s.span, str) else s.window for s in group})
+        / sum(s.output_tokens for s in group)
+        for group in groups
+    ]
     if not values:
         return Missing(reason="no measured request")
     return t_interval(values, unit="s/token", statistic=_TOTALS)

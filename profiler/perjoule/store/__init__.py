@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from perjoule.store.canonical import canonical_id
 from perjoule.store.read import load
-from perjoule.store.write import file_name, save
+from perjoule.store.write import file_name, save, write_whole
 
-__all__ = ["canonical_id", "file_name", "load", "save"]
+__all__ = ["canonical_id", "file_name", "load", "save", "write_whole"]

@@ -43,10 +43,17 @@ def save(result: RunResult, folder: str | Path) -> Path:
     """
     if result.id != canonical_id(result):
         raise InputError("the result's id does not fit its content", hint="report this as a bug")
-    path = Path(folder) / file_name(result)
+    return write_whole(Path(folder) / file_name(result), encode(result))
+
+
+def write_whole(path: Path, data: bytes) -> Path:
+    """Write a file that is whole or not there, in a folder that is made if need be; return its path.
+
+    Raises ``InputError`` if it exists, ``HostError`` if the file system refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, encode(result))
+        _write(path, data)
     except FileExistsError:
         raise InputError(f"{path} exists already", hint="choose another --out; results are never overwritten") from None
     except OSError as error:
@@ -57,6 +64,34 @@ def save(result: RunResult, folder: str | Path) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Write a file that is whole or not there; where Linux can, even a process that is killed leaves nothing."""
+    if not _write_unnamed(path, data):
+        _write_temporary(path, data)
+    _sync_folder(path.parent)
+
+
+def _write_unnamed(path: Path, data: bytes) -> bool:
+    """Write a file that gets its name last (O_TMPFILE of open(2)); False where kernel or file system cannot."""
+    try:
+        handle = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    except (AttributeError, OSError):
+        return False  # the other way says what is wrong, if anything is
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+        os.fchmod(handle, 0o644)
+        try:
+            # a folder's handle is given, or Python calls link(2), which would not follow the name in /proc
+            os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle, follow_symlinks=True)
+        except FileExistsError:
+            raise
+        except OSError:
+            return False
+    return True
+
+
+def _write_temporary(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=".perjoule-", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -68,7 +103,6 @@ def _write(path: Path, data: bytes) -> None:
         _publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -6,19 +6,22 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from simulated import add_domain, use_tree
 from traces import NS, SimulatedClock
 
-from perjoule import noise, own_cost, registry
+from perjoule import examine as examining
+from perjoule import noise, own_cost, registry, roofline
 from perjoule.cli import main
-from perjoule.examine import IDLE_PATIENCE_S, Examination, examine
+from perjoule.examine import IDLE_PATIENCE_S, QUIET_WAITING_SHARE, Examination, examine
 from perjoule.meters import alive, sysfs
 from perjoule.meters.explain import explain
 from perjoule.meters.model import host_model
+from perjoule.noise_floor import NoiseFloor, noise_floor
 from perjoule.protocols import Count, Probe
-from perjoule.records import MeterFact, MeterRefusal
+from perjoule.records import MeterFact, MeterRefusal, Peak, Peaks
 from perjoule.render.doctor import report
 
 if TYPE_CHECKING:
@@ -27,12 +30,23 @@ if TYPE_CHECKING:
 
 WATTS = {"package-0": 80.0, "package-0:core": 30.0}
 READ_S = 50e-6
+PEAK = Peak(
+    unit="ops/s", best=880e9, median=860e9, spread_share=0.021, repeats=34, way="MatMulInteger 1024", slower={}
+)  # fmt: skip
+PEAKS = Peaks(
+    measured_utc="2026-01-02T03:04:05Z", threads=2, runtime="onnxruntime 1.32.0", kernels=1, cache_bytes=2**25,
+    bandwidth=Peak(
+        unit="bytes/s", best=38.7e9, median=35e9, spread_share=0.04, repeats=63, way="ReduceMax", slower={}
+    ),
+    int8=PEAK, fp32=None, fp32_missing="no BLAS", bf16=None, bf16_missing="no bf16 kernel",
+)  # fmt: skip
 
 
 class MovingClock(SimulatedClock):
     """While this process sleeps, others use 0.1 s of CPU a second, 0.02 s are stolen, and tasks wait a quarter."""
 
     proc: Path | None = None
+    minute_percent = 7.5
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
@@ -45,7 +59,7 @@ class MovingClock(SimulatedClock):
         ticks = os.sysconf("SC_CLK_TCK")
         (self.proc / "stat").write_text(f"cpu {round(busy_s * ticks)} 0 0 4 0 0 0 {round(stolen_s * ticks)} 0 0\n")
         (self.proc / "pressure").mkdir(exist_ok=True)
-        line = f"some avg10=1.00 avg60=7.50 avg300=0.00 total={waited_us}\n"
+        line = f"some avg10=1.00 avg60={self.minute_percent:.2f} avg300=0.00 total={waited_us}\n"
         (self.proc / "pressure" / "cpu").write_text(line + line.replace("some", "full"))
 
     def cpu_ns(self) -> int:
@@ -100,6 +114,9 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MovingClock:
     load = registry.load
     classes = {"made-up": Sensor, "slow": SlowSensor}
     monkeypatch.setattr(registry, "load", lambda group, name: classes.get(name) or load(group, name))
+    monkeypatch.setattr(roofline, "measure", lambda *_args, **_options: PEAKS)
+    floor = noise_floor([0.01, 0.0101] * 5, threads=2, rounds=30)
+    monkeypatch.setattr(examining, "measure_noise_floor", lambda *_args: floor)
     CLOCK.proc = tmp_path / "proc"
     CLOCK.write(0.0, 0.0, 0)
     CLOCK.sleep(0.0)
@@ -160,6 +177,58 @@ def test_ticks_idle_power_noise_and_own_cost_are_what_was_made_up(clock: MovingC
         assert part in text
 
 
+def test_peaks_and_noise_floor_are_shown_with_their_spread(clock: MovingClock):
+    found = examine(["made-up"], clock)
+    assert found.peaks == PEAKS
+    assert isinstance(found.noise_floor, NoiseFloor)
+    text = " ".join(shown(found).split())
+    assert "38.7 GB/s best of 63, spread 4.0 %; ReduceMax" in text
+    assert "880 Gop/s best of 34, spread 2.1 %" in text
+    assert "fp32 none no BLAS" in text
+    assert "1.2 %: a difference below it cannot be told apart in a quick run (5 processes each)" in text
+
+
+def test_what_could_not_be_measured_says_why(clock: MovingClock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(roofline, "measure", lambda *_args, **_options: "it crashed")
+    monkeypatch.setattr(examining, "measure_noise_floor", lambda *_args: "it hung")
+    found = examine([], clock)
+    assert (found.peaks, found.peaks_missing) == (None, "it crashed")
+    assert (found.noise_floor, found.noise_floor_missing) == (None, "it hung")
+    assert "not measured: it crashed" in shown(found)
+    assert "not measured: it hung" in shown(found)
+
+
+def test_disturbed_peaks_are_not_to_be_used(clock: MovingClock, monkeypatch: pytest.MonkeyPatch):
+    noisy = msgspec.structs.replace(PEAKS, disturbed="other processes used 7.0% of all cores (limit 2%)")
+    monkeypatch.setattr(roofline, "measure", lambda *_args, **_options: noisy)
+    assert "too low to be used: other processes used 7.0%" in shown(examine([], clock))
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(0.0, "quiet"), (5.0, "quiet"), (5.01, "busy"), (90.0, "busy")])
+def test_the_last_minute_has_a_verdict(clock: MovingClock, percent: float, verdict: str):
+    clock.minute_percent = percent
+    try:
+        found = examine([], clock)
+    finally:
+        clock.minute_percent = MovingClock.minute_percent
+    assert found.waiting_verdict == verdict
+    assert f"{verdict} (quiet is up to {100 * QUIET_WAITING_SHARE:g} %)" in " ".join(shown(found).split())
+
+
+@pytest.mark.parametrize("guest", [True, False])
+def test_a_guest_is_not_told_to_load_a_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], guest: bool
+):
+    use_tree(tmp_path, monkeypatch)
+    info = tmp_path / "proc" / "cpuinfo"
+    if guest:
+        info.write_text(info.read_text().replace("avx2", "avx2 hypervisor"))
+    _, found = doctor(capsys)
+    [fix] = [r["fix"] for r in found["refused"] if r["meter"] == "rapl-powercap"]
+    assert ("modprobe" in fix) is not guest
+    assert ("virtual machine" in fix) is guest
+
+
 def test_a_sensor_too_slow_for_idle_power_now_says_how_long_a_run_takes(clock: MovingClock):
     found = examine(["slow"], clock)
     assert found.idle_power is None
@@ -183,7 +252,8 @@ def test_two_sockets_that_can_be_read(
     assert found["answer"]["scope"] == "package+dram"
     assert [s["fact"]["domain"] for s in found["sensors"] if s["not_in_total"]] == ["psys"]
     assert found["host"]["simulated"]
-    assert found["noise_missing"] == found["harness_missing"] == "left out by --quick"
+    left_out = ("noise", "waiting_verdict", "harness", "peaks", "noise_floor")
+    assert {found[f"{name}_missing"] for name in left_out} == {"left out by --quick"}
 
 
 def test_counters_that_may_not_be_read_give_the_command_that_allows_it(

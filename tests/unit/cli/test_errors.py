@@ -18,6 +18,7 @@ from perjoule.errors import UsageError
 from perjoule.store.write import encode
 
 RUN = ["run", "quickstart", "--backend", "null"]
+SERVER = ["--set", "shape=server", "--set", "arrivals=poisson", "--set", "duration_s=30"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,27 @@ RUN = ["run", "quickstart", "--backend", "null"]
         ([*RUN, "--tdp", "nan"], "--tdp"),
         ([*RUN, "--time-budget", "inf"], "--time-budget"),
         ([*RUN, "--html", "x", "--json", "x"], "twice"),
+        ([*RUN, "--threads", "1,1"], "--threads"),
+        ([*RUN, "--threads", "1,,2"], "empty"),
+        ([*RUN, "--threads", "1," + "9" * 5000], "--threads"),
+        ([*RUN, "--quant", "faithful,int3"], "int3"),
+        ([*RUN, "--quant", ""], "--quant"),
+        ([*RUN, "--backend", "null"], "the same configuration twice"),
+        (["run", "quickstart", "quickstrat", "--backend", "null"], "quickstart"),
+        ([*RUN, "--pin", "0-"], "--pin"),
+        ([*RUN, "--pin", "4000"], "may not use CPU 4000"),
+        ([*RUN, "--pin", "0", "--threads", "2"], "--threads 2: this process may use 1 to 1"),
+        ([*RUN, "--nice", "20"], "--nice"),
+        ([*RUN, "--set", "clients=2"], "clients"),
+        ([*RUN, *SERVER, "--set", "rate_per_s=0"], "rate_per_s"),
+        ([*RUN, *SERVER, "--set", "rate_per_s=-1"], "rate_per_s"),
+        ([*RUN, *SERVER, "--set", "rate_per_s=1", "--set", "duration_s=0"], "duration_s"),
+        (
+            [*RUN, *SERVER, "--set", "rate_per_s=1", "--set", "duration_s=600"],
+            "time_budget_s 60 is smaller than one repeat of 600 s",
+        ),
+        (["run", "--resume", "nowhere"], "nowhere"),
+        (["run", "--resume", "nowhere", "--seed", "1"], "--seed"),
         (["verify", "no-such-file.json"], "no-such-file.json"),
         (["models", "pull", "smollm"], "smollm2-135m-instruct:q4_1"),
         (["models", "pull", "one\ntwo.gguf"], "one\\ntwo.gguf"),

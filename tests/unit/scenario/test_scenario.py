@@ -13,7 +13,7 @@ from perjoule.scenario import facts, from_facts, list_scenarios, load_scenario, 
 
 
 def test_shipped_scenarios_are_what_the_documents_promise():
-    assert list_scenarios() == ["chat", "quickstart"]
+    assert {"chat", "quickstart"} < set(list_scenarios())
     quick, chat = load_scenario("quickstart"), load_scenario("chat")
     assert (quick.prompt_tokens, quick.new_tokens, quick.min_processes, quick.time_budget_s) == (256, 64, 5, 60)
     assert (chat.prompt_tokens, chat.new_tokens, chat.min_processes, chat.target_half_width) == (512, 128, 8, 0.02)

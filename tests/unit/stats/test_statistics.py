@@ -4,16 +4,18 @@ import statistics
 
 import msgspec
 import pytest
+import scipy.stats
 from builders import make_model, make_process, make_sample, make_scenario, make_windows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perjoule.records import Missing, Quantity
-from perjoule.stats.intervals import percentile, pooled_percentile, t_interval
+from perjoule.stats.intervals import half_width, percentile, pooled_percentile, t_interval, unseen_share
 from perjoule.stats.selection import select
 from perjoule.stats.steady import is_steady
 from perjoule.stats.steering import decide
 from perjoule.stats.summary import summarize
+from perjoule.stats.widening import lag1, widened_half_width
 
 
 def summary_of(runs, scenario=None):
@@ -23,12 +25,43 @@ def summary_of(runs, scenario=None):
     )  # fmt: skip
 
 
-def test_t_interval_is_the_textbook_one():
-    # t(0.975, 4) = 2.776445; s of 1..5 is sqrt(2.5)
+def test_t_interval_is_student_s_widened_for_stopping_and_for_order():
+    # of 1..5: s = sqrt(2.5); neighbours correlate by 4 / 10, by 0.84 without bias, by 9.3 / 35 beside the prior
     found = t_interval([1, 2, 3, 4, 5], unit="s", statistic="mean")
-    assert found.high == pytest.approx(3 + 2.776445 * (2.5 / 5) ** 0.5, rel=1e-6)
-    assert found.low == pytest.approx(3 - 2.776445 * (2.5 / 5) ** 0.5, rel=1e-6)
+    quantile = float(scipy.stats.t.ppf(1 - 0.05 * 5 / 7 / 2, 4))
+    inflation = 1 + 2 * ((30 * 0.17 + 5 * 0.84) / 35) / (1 - 0.5)
+    assert found.high == pytest.approx(3 + quantile * (2.5 / 5 * inflation) ** 0.5, rel=1e-6)
+    assert found.low == max(0.0, 6 - found.high)
     assert found.n == 5
+    assert "widened" in found.interval
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=40))
+def test_an_interval_is_never_narrower_than_student_s(values):
+    found = half_width(values)
+    assert found is not None
+    n = len(values)
+    textbook = float(scipy.stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / n**0.5
+    assert found >= textbook * (1 - 1e-9)
+
+
+def test_the_corrections_fade_as_processes_are_added():
+    wide = [float(widened_half_width(n, 1.0, -1 / n)) * n**0.5 for n in (5, 20, 100, 1000)]
+    assert wide == sorted(wide, reverse=True)
+    assert wide[-1] == pytest.approx(1.96, rel=0.03)
+
+
+def test_neighbours_that_resemble_each_other_widen_it():
+    assert lag1([1.0, 1.0, 1.0, 2.0, 2.0, 2.0]) > 0.4 > -0.4 > lag1([1.0, 2.0] * 3)
+    assert lag1([3.0, 3.0]) == 0
+    wandering, alternating = half_width([1.0] * 10 + [2.0] * 10), half_width([1.0, 2.0] * 10)
+    assert wandering is not None
+    assert alternating is not None
+    assert wandering > 1.5 * alternating
+
+
+def test_a_mode_rarer_than_this_may_be_unseen():
+    assert [round(unseen_share(n), 2) for n in (5, 8, 12)] == [0.45, 0.31, 0.22]
 
 
 def test_one_process_has_no_bounds_and_says_why():
@@ -62,12 +95,15 @@ def test_a_percentile_needs_enough_requests_and_processes():
     assert isinstance(bounded, Quantity)
     assert bounded.low is not None
     assert bounded.low <= bounded.value
+    assert "bootstrap standard error" in bounded.interval
+    assert pooled_percentile([[1.0 + p, 2.0, 3.0] for p in range(8)] + [[]], 0.90, unit="s") == bounded
 
 
 @pytest.mark.parametrize(
     ("series", "steady"),
     [([], False), ([1.0], False), ([2.0, 1.0], False), ([2.0, 1.0, 1.05], True), ([1.0, 1.05, 2.0], False),
-     ([0.0, 0.0], True)],
+     ([0.0, 0.0], True), ([1.05, 1.0], False), ([1.1, 1.05, 1.0], False), ([1.0, 1.05, 1.0], True),
+     ([1.01, 1.0], True), ([2e-4, 1.5e-4], True)],
 )  # fmt: skip
 def test_steady(series, steady):
     assert is_steady(series) is steady

@@ -6,21 +6,13 @@ from typing import TYPE_CHECKING
 
 from perjoule import host
 from perjoule.errors import HostError
-from perjoule.meters import sysfs
+from perjoule.noise.pressure import read_pressure
 from perjoule.records import UNSET, Reason, Record
 
 if TYPE_CHECKING:
     from perjoule.protocols import Clock
 
 WINDOW_S = 1.0
-_ODD = "pressure/cpu is not what the kernel writes"
-
-
-class Pressure(Record, frozen=True, kw_only=True):
-    """The share of the last minute in which some task waited for a CPU, and the seconds of it since boot."""
-
-    minute_share: float
-    total_s: float
 
 
 class Noise(Record, frozen=True, kw_only=True):
@@ -60,20 +52,3 @@ def listen(clock: Clock) -> Noise | str:
         steal_share=max(0.0, after.steal_s - before.steal_s) / capacity_s,
         waiting_share=share, waiting_share_missing=why, waiting_minute_share=minute, waiting_minute_share_missing=why,
     )  # fmt: skip
-
-
-def read_pressure() -> Pressure | str:
-    """Read pressure stall information of the CPU (Documentation/accounting/psi.rst), or say why there is none.
-
-    The first line is ``some avg10=0.00 avg60=0.00 avg300=0.00 total=0``: per cent of the time, and microseconds.
-    """
-    try:
-        text = sysfs.read_text(host.procfs_root() / "pressure" / "cpu")
-        head, *words = text.partition("\n")[0].split()
-        values = dict(word.split("=", 1) for word in words)
-        found = Pressure(minute_share=float(values["avg60"]) / 100, total_s=int(values["total"]) / 1e6)
-    except OSError as error:
-        return f"the kernel shows no pressure: {sysfs.why(error)}"
-    except (ValueError, KeyError):  # too long, no numbers, negative, not finite
-        return _ODD
-    return found if head == "some" and found.minute_share <= 1 else _ODD
