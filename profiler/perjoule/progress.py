@@ -51,7 +51,8 @@ class Progress:
         samples = tuple(s for run in self.runs for s in run.samples)
         windows = tuple(w for run in self.runs for w in run.windows)
         processes = tuple(run.record for run in self.runs)
-        self.done = decide(samples, windows, processes, self.configuration.scenario, self.measuring_s).stop
+        spans = tuple(s for run in self.runs for s in run.spans)
+        self.done = decide(samples, windows, processes, self.configuration.scenario, self.measuring_s, spans).stop
 
     def has(self, number: int) -> bool:
         return any(run.record.process == number for run in self.runs)

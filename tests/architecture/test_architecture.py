@@ -21,7 +21,7 @@ LAYERS = [
         "checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "noise", "own_cost",
         "noise_floor", "roofline",
         "plan", "preparation", "progress", "journal", "resumption",
-        "examine", "verify", "drive", "by_process", "race", "contest", "tuning",
+        "examine", "verify", "drive", "by_process", "race", "contest", "tuning", "compare",
     },
     {"render"},
     {"cli", "__main__"},

@@ -43,7 +43,7 @@ def _few_processes(result: RunResult) -> Iterator[Check]:
 
 def _target_missed(result: RunResult) -> Iterator[Check]:
     scenario = from_facts(result.scenario)
-    widths = half_widths(steering_values(result.samples, result.windows, result.processes, scenario))
+    widths = half_widths(steering_values(result.samples, result.windows, result.processes, scenario, result.spans))
     wide = {n: round(w, 4) for n, w in widths.items() if w > scenario.target_half_width}
     if wide:
         name, width = max(wide.items(), key=lambda item: item[1])
@@ -132,7 +132,9 @@ def _resumed(result: RunResult) -> Iterator[Check]:
 
 def _drifted(result: RunResult) -> Iterator[Check]:
     """Look for a trend over processes, in the order in which they were run: the level moved, and the mean with it."""
-    values = steering_values(result.samples, result.windows, result.processes, from_facts(result.scenario))
+    values = steering_values(
+        result.samples, result.windows, result.processes, from_facts(result.scenario), result.spans
+    )
     found = {name: t for name, v in values.items() if (t := trend(v)) is not None and t.drifts}
     if found:
         name, worst = max(found.items(), key=lambda item: abs(item[1].change))

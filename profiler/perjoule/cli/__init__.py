@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "measure a model: time, memory, joules",
     "tune": "find the configuration of least energy (or latency) that meets a limit",
     "show": "print results",
+    "compare": "is a result better or worse than another, or not to be told from it",
     "verify": "check that results are whole and follow from their samples",
     "models": "list, fetch and describe checkpoints",
     "scenarios": "list and explain loads",

@@ -11,7 +11,7 @@ from perjoule.stats.sequential import Decision, Targets, enough, relative_half_w
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perjoule.records import ProcessRecord, Sample, Window
+    from perjoule.records import ProcessRecord, Sample, Span, Window
     from perjoule.scenario import Scenario
 
 STEERING = {
@@ -58,13 +58,20 @@ def output_rates(groups: Sequence[Sequence[Sample]], windows: Sequence[Window]) 
 
 
 def steering_values(
-    samples: Sequence[Sample], windows: Sequence[Window], processes: Sequence[ProcessRecord], scenario: Scenario
+    samples: Sequence[Sample],
+    windows: Sequence[Window],
+    processes: Sequence[ProcessRecord],
+    scenario: Scenario,
+    spans: Sequence[Span] = (),
 ) -> dict[str, list[float]]:
-    """Return, for each metric that steers the scenario, one value a process; an empty list where there is none."""
+    """Return, for each metric that steers the scenario, one value a process; an empty list where there is none.
+
+    A saturated load has no latency to steer on, so throughput does.
+    """
     groups = select(samples, windows, scenario).by_process
     if scenario.shape == "idle":
         return {}
-    if scenario.shape == "offline":
+    if scenario.shape == "offline" or any(s.saturated and s.phase == "measured" for s in spans):
         return {"output_tokens_per_s": output_rates(groups, windows)}
     values = {"ttft_s": process_medians(groups, ttft_s), "tpot_s": process_medians(groups, tpot_s)}
     if scenario.shape == "multi-stream":
@@ -86,6 +93,7 @@ def decide(
     processes: Sequence[ProcessRecord],
     scenario: Scenario,
     measuring_s: float,
+    spans: Sequence[Span] = (),
 ) -> Decision:
     """Decide after each process whether to add another; ``measuring_s`` is what all of them took so far."""
     selection = select(samples, windows, scenario)
@@ -93,7 +101,7 @@ def decide(
     if missing_s > 0 and measuring_s <= scenario.time_budget_s:
         return Decision(stop=False, reason=f"{missing_s:.0f} s of load are missing of {scenario.min_measured_s:g}")
     return enough(
-        steering_values(samples, windows, processes, scenario),
+        steering_values(samples, windows, processes, scenario, spans),
         Targets(
             min_processes=scenario.min_processes,
             half_width=scenario.target_half_width,
