@@ -38,7 +38,7 @@ class RequestDriver:
         if shortest_prefill_s < job.prefill_block_s:
             self._prefill_block(shortest_prefill_s)
         peaks = [memory.read_peak(job.process, "requests", reset_refused=refused)]
-        if job.shape != "cold-start":  # its process ends with the cold request
+        if job.memory_request and job.shape != "cold-start":  # its process ends with the cold request
             peaks += self._memory_request()
         self._link.say(messages.Finished(
             steady=steady, shared_prefix_tokens=self.prompts.shared_prefix_tokens, memory=tuple(peaks)
