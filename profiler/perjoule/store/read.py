@@ -11,6 +11,7 @@ import msgspec
 
 from perjoule.errors import InputError
 from perjoule.records import SCHEMA_VERSION, RunResult
+from perjoule.store import migrate
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 32
@@ -23,7 +24,10 @@ def load(path: str | Path) -> RunResult:
     Raises ``InputError`` for what is too large, too deep, not strict JSON, of a newer version, or not a
     result; ``InputError`` too where the file cannot be read.
     """
-    path = Path(path)
+    return decode(_read(Path(path)), str(path))
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -31,11 +35,22 @@ def load(path: str | Path) -> RunResult:
         raise InputError(f"{path}: {error.strerror}", hint=_HINT) from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: larger than {MAX_BYTES // 2**20} MiB", hint=_HINT)
-    return decode(data, str(path))
+    return data
 
 
 def decode(data: bytes, source: str) -> RunResult:
     """Return the result in ``data``; ``source`` names it in errors. Raises ``InputError``."""
+    return _converted(_parsed(data, source), source)
+
+
+def raw(path: str | Path) -> dict[str, Any]:
+    """Return a result file as it is written, of whatever version this perjoule reads. Raises ``InputError``."""
+    content: dict[str, Any] = _parsed(_read(Path(path)), str(path))
+    _refuse_version(content, str(path))
+    return content
+
+
+def _parsed(data: bytes, source: str) -> Any:
     try:
         content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite)
     except RecursionError:
@@ -43,10 +58,14 @@ def decode(data: bytes, source: str) -> RunResult:
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are kinds of it
         raise InputError(f"{source}: not strict JSON: {error}", hint=_HINT) from None
     _refuse_depth(content, source)
+    return content
+
+
+def _converted(content: Any, source: str) -> RunResult:
     _refuse_version(content, source)
     try:
-        return msgspec.convert(content, RunResult)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(migrate.newest(content), RunResult)
+    except (msgspec.ValidationError, migrate.MigrationError) as error:
         raise InputError(f"{source}: not a perjoule result: {error}", hint=_HINT) from None
 
 
@@ -54,7 +73,7 @@ def _refuse_version(content: object, source: str) -> None:
     if not isinstance(content, dict) or content.get("schema") != "perjoule.run":
         raise InputError(f"{source}: not a perjoule result: no schema perjoule.run", hint=_HINT)
     version = content.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < migrate.oldest():
         raise InputError(f"{source}: schema_version {version!r} is not a version", hint=_HINT)
     if version > SCHEMA_VERSION:
         raise InputError(

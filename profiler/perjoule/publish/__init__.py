@@ -1,0 +1,1 @@
+"""Publishing results: what is checked, what is taken out, and where a result then stands."""

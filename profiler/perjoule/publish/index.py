@@ -1,0 +1,102 @@
+"""The index of a published folder: one entry a file, kept between calls so that only new files are read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from perjoule import __version__
+from perjoule.errors import InputError
+from perjoule.publish.found import MACHINE, result_paths
+from perjoule.publish.gate import fingerprint
+from perjoule.records import Record
+from perjoule.store.flat import Cell, flat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from perjoule.publish.gate import Candidate
+    from perjoule.records import RunResult
+
+#  1  first release
+INDEX_VERSION = 1
+
+
+class Entry(Record, frozen=True, kw_only=True):
+    """One published file. ``stamp`` is its size and time of change; ``against`` is why no page shows it."""
+
+    path: str  # within the folder, with slashes
+    stamp: str
+    fingerprint: str = ""
+    row: dict[str, Cell] = msgspec.field(default_factory=dict)
+    against: tuple[str, ...] = ()
+
+
+class Index(Record, frozen=True, kw_only=True):
+    """What ``site/index.json`` holds. ``judge`` is the version of perjoule that judged the files."""
+
+    schema: Literal["perjoule.index"] = "perjoule.index"
+    schema_version: int = INDEX_VERSION
+    judge: str = ""
+    entries: tuple[Entry, ...] = ()
+
+
+def read_index(path: Path) -> dict[str, Entry]:
+    """Return the entries by path; none where there is no index, or it is another version's.
+
+    Raises ``InputError`` for a file that is something else.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    try:
+        index = msgspec.json.decode(data, type=Index)
+    except msgspec.MsgspecError:
+        raise InputError(
+            f"{path} is not an index that perjoule wrote", hint="choose another --to, or move that folder away"
+        ) from None
+    if index.schema_version != INDEX_VERSION or index.judge != __version__:
+        return {}
+    return {entry.path: entry for entry in index.entries}
+
+
+def encode_index(entries: Sequence[Entry]) -> bytes:
+    """Return the index as JSON: entries in the order of their paths."""
+    kept = sorted(entries, key=lambda e: e.path)
+    return msgspec.json.encode(Index(judge=__version__, entries=tuple(kept)), order="sorted") + b"\n"
+
+
+def entry_of(folder: Path, path: Path, candidate: Candidate) -> Entry:
+    """Return the entry of a file in the folder that was examined."""
+    why = (candidate.unreadable,) if candidate.unreadable else candidate.against
+    if candidate.scrubbed:
+        why = (*why, f"holds what should have been scrubbed: {', '.join(candidate.scrubbed)}")
+    result = candidate.result
+    if result is not None and path.parent.name != result.host.machine_id:
+        why = (*why, "stands in the folder of another machine")
+    return Entry(
+        path=path.relative_to(folder).as_posix(),
+        stamp=stamp(path),
+        fingerprint="" if result is None else fingerprint(result),
+        row={} if result is None or why else row_of(result),
+        against=why,
+    )
+
+
+def row_of(result: RunResult) -> dict[str, Cell]:
+    """Return the result's row without what is null, which a reader takes for missing anyway."""
+    return {key: value for key, value in flat(result).items() if value is not None}
+
+
+def stamp(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size}/{found.st_mtime_ns}"
+
+
+def published_paths(folder: Path) -> list[Path]:
+    """Return the results that stand in the folders of machines, sorted."""
+    homes = sorted(p.parent for p in folder.glob(f"*/{MACHINE}") if not p.parent.is_symlink())
+    return [p for home in homes for p in result_paths([home])[0] if p.parent == home and p.is_file()]
