@@ -45,7 +45,7 @@ demo: $(STAMP) ## measure Qwen2.5-Coder-0.5B and SmolLM2-135M on this machine, s
 
 test: $(STAMP) ## the tests, with one small real checkpoint (98 MB)
 	$(BIN)/perjoule models pull $(SMOLLM2)
-	$(BIN)/python -m pytest -q -m 'not extras and not all_checkpoints'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not extras and not all_checkpoints'
 
 test-all: $(STAMP) ## all tests, all checkpoints, and the reference engines and readers in environments of their own
 	$(BIN)/perjoule models pull $(SMOLLM2) $(QWEN) $(GEMMA)
