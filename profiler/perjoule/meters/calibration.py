@@ -11,7 +11,6 @@ import hmac
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ import msgspec
 from perjoule.errors import HostError, InputError
 from perjoule.meters.amounts import Part, Range
 from perjoule.records import Calibration, Record
+from perjoule.store.write import replace_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,7 @@ def save_calibration(calibration: Calibration, host: HostFacts, *, created_utc: 
     path = _folder() / f"{digest}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, msgspec.json.format(msgspec.json.encode(stored, order="sorted"), indent=1) + b"\n")
+        replace_whole(path, msgspec.json.format(msgspec.json.encode(stored, order="sorted"), indent=1) + b"\n")
     except OSError as error:
         raise HostError(
             f"cannot write {path}: {error.strerror}", hint="set PERJOULE_CACHE to a folder that can be written"
@@ -180,16 +180,3 @@ def _folder() -> Path:
         return Path(chosen).expanduser() / "calibration"
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "perjoule" / "calibration"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".perjoule-", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +15,7 @@ import msgspec
 from perjoule.meters.calibration import machine_digest
 from perjoule.records import Peaks, Record
 from perjoule.roofline.jobs import KERNELS
+from perjoule.store.write import replace_whole
 
 if TYPE_CHECKING:
     from perjoule.records import HostFacts
@@ -52,7 +52,7 @@ def save(peaks: Peaks, host: HostFacts) -> str | None:
     data = msgspec.json.format(msgspec.json.encode(_Stored(key=key, peaks=peaks), order="sorted"), indent=1) + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        replace_whole(path, data)
     except OSError as error:
         return f"the roofline cannot be kept for the next run: {error.strerror}"
     return None
@@ -69,16 +69,3 @@ def _path(key: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     folder = Path(chosen).expanduser() if chosen else (Path(base) if base else Path.home() / ".cache") / "perjoule"
     return folder / "roofline" / f"{key}.json"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".perjoule-", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from perjoule.load.slo import meets
 from perjoule.records import Metric, Missing, Quantity
 from perjoule.stats import early_stopping
 from perjoule.stats.intervals import CONFIDENCE, pooled_percentile, t_interval
-from perjoule.stats.steering import process_medians, tpot_s, ttft_s
+from perjoule.stats.steering import measured_seconds, process_medians, tpot_s, ttft_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +23,7 @@ _LEAST_FOR_FIFTHS = 10  # requests a process
 
 def serving_seconds(groups: Sequence[Sequence[Sample]], windows: Sequence[Window]) -> list[float]:
     """Return, for each process, the seconds its requests took: of their shared windows, else of each in turn."""
-    duration_s = {w.id: w.duration_s for w in windows if w.phase == "serve"}
-    found = []
-    for group in groups:
-        shared = {s.span for s in group if isinstance(s.span, str)}
-        alone = sum(s.end_s - s.start_s for s in group if not isinstance(s.span, str))
-        found.append(alone + sum(duration_s.get(name, 0.0) for name in shared))
-    return found
+    return [measured_seconds(group, windows) for group in groups]
 
 
 def counted(groups: Sequence[Sequence[Sample]], spans: Sequence[Span]) -> list[Span]:

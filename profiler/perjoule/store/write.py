@@ -15,6 +15,8 @@ from perjoule.errors import HostError, InputError
 from perjoule.store.canonical import canonical_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perjoule.records import RunResult
 
 _NOT_SLUG = re.compile(r"[^a-z0-9.]+")
@@ -91,7 +93,20 @@ def _write_unnamed(path: Path, data: bytes) -> bool:
     return True
 
 
+def replace_whole(path: Path, data: bytes) -> None:
+    """Write a file over an older one, in a folder that is there; a reader sees the one or the other, never a part."""
+    _through_temporary(path, data, lambda temporary: temporary.replace(path))
+
+
 def _write_temporary(path: Path, data: bytes) -> None:
+    def name_it(temporary: Path) -> None:
+        temporary.chmod(0o644)
+        _publish(temporary, path)
+
+    _through_temporary(path, data, name_it)
+
+
+def _through_temporary(path: Path, data: bytes, then: Callable[[Path], object]) -> None:
     handle, name = tempfile.mkstemp(prefix=".perjoule-", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -99,8 +114,7 @@ def _write_temporary(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        _publish(temporary, path)
+        then(temporary)
     finally:
         temporary.unlink(missing_ok=True)
 
