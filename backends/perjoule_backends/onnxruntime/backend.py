@@ -9,7 +9,6 @@ import msgspec
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
-from perjoule.records import ModelFacts
 
 if TYPE_CHECKING:
     from perjoule.protocols import Engine, Progress
@@ -43,6 +42,7 @@ class OnnxRuntimeBackend:
         """Resolve, read and convert the checkpoint; see ``convert`` for what a folder holds."""
         from pathlib import Path  # noqa: PLC0415
 
+        from perjoule_backends.checkpoints.facts import model_facts  # noqa: PLC0415
         from perjoule_backends.checkpoints.gguf import read_gguf  # noqa: PLC0415 - heavy: only in the child
         from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415
         from perjoule_backends.onnxruntime.architecture import parameter_count, read_architecture  # noqa: PLC0415
@@ -55,20 +55,11 @@ class OnnxRuntimeBackend:
         arch = read_architecture(gguf)
         folder = converted_folder(gguf, checkpoint.sha256, arch, options.quant, progress)
         manifest = read_manifest(folder)
-        model = ModelFacts(
-            ref=Path(ref).name if ref.endswith(".gguf") else ref,  # a path would tell whose machine this is
-            name=checkpoint.name,
-            family=checkpoint.family,
-            vendor=checkpoint.vendor,
-            country=checkpoint.country,
-            license=checkpoint.license,
+        model = model_facts(
+            ref,
+            checkpoint,
             architecture=arch.name,
             parameters=parameter_count(gguf),
-            weights="trained",
-            source_format="gguf",
-            source_quantization=checkpoint.source_quantization,
-            file_sha256=checkpoint.sha256,
-            file_bytes=checkpoint.file_bytes,
             tokenizer_sha256=manifest.tokenizer_sha256,
             runtime_quantization=options.quant,
             bits_per_weight=manifest.bits_per_weight,

@@ -1,0 +1,64 @@
+"""What a result says of a model: what is known of the file, and how an engine runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from perjoule.records import UNSET, ModelFacts
+
+if TYPE_CHECKING:
+    from perjoule_backends.checkpoints.resolve import Checkpoint
+
+
+def model_facts(
+    ref: str,
+    checkpoint: Checkpoint,
+    *,
+    architecture: str,
+    parameters: int,
+    tokenizer_sha256: str,
+    runtime_quantization: str,
+    bits_per_weight: float,
+    weights_bytes: int,
+    streamed_bytes_per_token: int | str,
+    kv_bytes_per_position: int | str,
+    source_format: str = "gguf",
+    weights: Literal["trained", "synthetic"] = "trained",
+) -> ModelFacts:
+    """Put together the facts of a model as an engine runs it.
+
+    ``bits_per_weight`` and ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one
+    token (``streamed_bytes_per_token``) and ``kv_bytes_per_position`` (all layers) may be the reason why they are not
+    known.
+    """
+    streamed, kv = streamed_bytes_per_token, kv_bytes_per_position
+    return ModelFacts(
+        ref=_without_folders(ref),
+        name=checkpoint.name,
+        family=checkpoint.family,
+        vendor=checkpoint.vendor,
+        country=checkpoint.country,
+        license=checkpoint.license,
+        architecture=architecture,
+        parameters=parameters,
+        weights=weights,
+        source_format=source_format,
+        source_quantization=checkpoint.source_quantization,
+        file_sha256=checkpoint.sha256,
+        file_bytes=checkpoint.file_bytes,
+        tokenizer_sha256=tokenizer_sha256,
+        runtime_quantization=runtime_quantization,
+        bits_per_weight=bits_per_weight,
+        weights_bytes=weights_bytes,
+        streamed_bytes_per_token=None if isinstance(streamed, str) else streamed,
+        streamed_bytes_per_token_missing=streamed if isinstance(streamed, str) else UNSET,
+        kv_bytes_per_position=None if isinstance(kv, str) else kv,
+        kv_bytes_per_position_missing=kv if isinstance(kv, str) else UNSET,
+    )
+
+
+def _without_folders(ref: str) -> str:
+    """A path would tell whose machine this is; what is after its last slash does not."""
+    is_path = ref.endswith(".gguf") or Path(ref).exists()
+    return Path(ref).name if is_path and "://" not in ref else ref
