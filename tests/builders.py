@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from perjoule.assemble import RawRun, assemble, derive
 from perjoule.measure import ProcessRun
 from perjoule.protocols import EngineOptions
+from perjoule.quality.divergence import fidelity_of
+from perjoule.quality.fidelity import load_corpus
 from perjoule.records import (
     CpuCache,
     CpuFacts,
+    FidelityBlock,
     HostFacts,
     IdlePower,
     MemoryPeak,
     ModelFacts,
     ProcessRecord,
+    Quality,
     RunResult,
     RunSettings,
     Sample,
@@ -149,6 +155,18 @@ def make_raw(**changes: Any) -> RawRun:
         runs=tuple(make_process(p) for p in range(5)),
     )
     return msgspec.structs.replace(raw, **changes)
+
+
+def make_quality(*, kl_nats: float = 0.01, perplexity_ratio: float = 1.0) -> Quality:
+    """Return a fidelity whose mean divergence and perplexity ratio are about these, the same in every text."""
+    corpus = load_corpus()
+    blocks = [
+        FidelityBlock(text=text.file, positions=64, predicted=64, kl_nats=64 * kl_nats * spread, same_top=60,
+                      nll_nats=64 * (2.0 + math.log(perplexity_ratio)), reference_nll_nats=128.0)
+        for text in corpus.text for spread in (0.9, 1.0, 1.1)
+    ]  # fmt: skip
+    fidelity = fidelity_of("the checkpoint in fp32", corpus, blocks, np.array([kl_nats]))
+    return Quality(engine_version="1.0", fidelity=fidelity, bits_per_byte=None, bits_per_byte_missing="not asked for")
 
 
 def make_result(**changes: Any) -> RunResult:

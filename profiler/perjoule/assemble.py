@@ -13,6 +13,7 @@ from perjoule.checks import run_checks
 from perjoule.measure import ProcessRun
 from perjoule.meters.idle import derive_idle
 from perjoule.protocols import EngineOptions
+from perjoule.quality.intervals import derive_fidelity
 from perjoule.records import (
     UNSET,
     BackendFacts,
@@ -27,6 +28,7 @@ from perjoule.records import (
     ModelFacts,
     Overhead,
     Peaks,
+    Quality,
     Record,
     RunResult,
     RunSettings,
@@ -67,6 +69,7 @@ class RawRun(Record, frozen=True, kw_only=True):
     idle: IdlePower
     idle_windows: tuple[Window, ...] = ()
     runs: tuple[ProcessRun, ...]
+    quality: Quality | str = "nobody asked for it"  # a string: why it is not known
     roofline_peaks: Peaks | str | None = None  # a string: why there are none; null: nobody asked for them
 
 
@@ -101,8 +104,8 @@ def assemble(raw: RawRun) -> RunResult:
             memory=tuple(m for run in raw.runs for m in run.memory),
             metrics={},
             energy=_no_energy(),
-            quality=None,
-            quality_missing="the scenario measures cost, not quality",
+            quality=None if isinstance(raw.quality, str) else raw.quality,
+            quality_missing=raw.quality if isinstance(raw.quality, str) else UNSET,
             **_peaks(raw.roofline_peaks),
             roofline=None,
             roofline_missing=roofline.NOT_MEASURED,
@@ -157,6 +160,7 @@ def derive(result: RunResult) -> RunResult:
         id="",
         metrics=flatten_metrics({**metrics, **assessment.metrics}),
         energy=assessment.report,
+        quality=_quality(result),
         overhead=_overhead(result),
         **_roofline(result),
         checks=(),
@@ -202,6 +206,12 @@ def _overhead(result: RunResult) -> Overhead:
         harness_share=spent_s / span_s if span_s else 0.0,
         meter_cpu_s=result.overhead.meter_cpu_s,
     )
+
+
+def _quality(result: RunResult) -> Quality | None:
+    if result.quality is None or result.quality.fidelity is None:
+        return result.quality
+    return msgspec.structs.replace(result.quality, fidelity=derive_fidelity(result.quality.fidelity))
 
 
 def _peaks(found: Peaks | str | None) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from perjoule.load.serve import Served
 from perjoule.load.single_stream import Observed
 from perjoule.protocols import EngineOptions, Prepared
-from perjoule.records import MemoryPeak, Record
+from perjoule.records import MemoryPeak, Quality, Record
 from perjoule.scenario import Arrivals, PageCache, Scenario, Shape, Slo
+
+QualityWanted = Literal["none", "fidelity", "full"]
 
 # ---- parent to worker (standard input) ----
 
@@ -53,7 +55,22 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
     nice: int | None = None
 
 
-Job = PrepareJob | MeasureJob
+class QualityJob(Record, frozen=True, kw_only=True, tag_field="job", tag="quality"):
+    """Say how good the engine's predictions are; the worker answers with ``Progress`` and one ``QualityReply``.
+
+    ``reference`` is the same checkpoint at fp32 for ``reference_backend``, or the reason why there is none.
+    """
+
+    backend: str
+    prepared: Prepared
+    options: EngineOptions
+    reference_backend: str
+    reference: Prepared | str
+    machine_id: str
+    wanted: QualityWanted
+
+
+Job = PrepareJob | MeasureJob | QualityJob
 GO = b"go\n"  # the parent has read its meters: the request may start
 KEPT, NOISY = b"kept\n", b"noisy\n"  # the parent's verdict on a request, so that a noisy one can be measured again
 
@@ -198,10 +215,14 @@ class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed")
     details: str = ""
 
 
+class QualityReply(Record, frozen=True, kw_only=True, tag_field="event", tag="quality"):
+    quality: Quality
+
+
 Tell = Callable[[str, float | None], None]
 Event = (
-    Progress | PreparedReply | Loaded | Ready | BlockReady | PrefillBlock | SpanDone | FirstToken | LastToken | Request
-    | Finished | Failed
+    Progress | PreparedReply | QualityReply | Loaded | Ready | BlockReady | PrefillBlock | SpanDone | FirstToken
+    | LastToken | Request | Finished | Failed
 )  # fmt: skip
 
 _ENCODER = msgspec.json.Encoder()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perjoule.errors import HostError, UsageError
+from perjoule.messages import QualityWanted
 from perjoule.protocols import EngineOptions
 from perjoule.race import Race
 from perjoule.records import Record
@@ -54,6 +55,7 @@ class RunPlan(Record, frozen=True, kw_only=True):
     pin: tuple[int, ...] | None = None
     nice: int | None = None
     notes: tuple[str, ...] = ()  # what the user should know before it begins
+    quality: QualityWanted = "none"  # what to find out of each configuration beside its cost
     race: Race | None = None  # who goes on is decided after each round, in place of each scenario's own rule
 
 

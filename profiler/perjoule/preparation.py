@@ -25,7 +25,7 @@ def prepare(configuration: Configuration, stall_s: float, tell: messages.Tell) -
             hint="use a shorter prompt_tokens or new_tokens, or a larger context",
         )
     job = messages.PrepareJob(backend=configuration.backend, ref=configuration.model_ref, options=options)
-    return _in_a_child(job, stall_s, tell)
+    return prepare_model(job, stall_s, tell)
 
 
 def refuse_unfit(configuration: Configuration, prepared: Prepared) -> None:
@@ -60,7 +60,7 @@ def _refuse_large_batch(configuration: Configuration, prepared: Prepared) -> Non
         )
 
 
-def _in_a_child(job: messages.PrepareJob, stall_s: float, tell: messages.Tell) -> Prepared:
+def prepare_model(job: messages.PrepareJob, stall_s: float, tell: messages.Tell) -> Prepared:
     """Resolve and convert a model in a child process, so that its memory and imports end with it."""
     with Child(job, stall_s=stall_s) as child:
         while True:

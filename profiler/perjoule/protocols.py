@@ -149,6 +149,13 @@ class Backend(Protocol):
     def engine_version(self) -> str: ...
 
 
+@runtime_checkable
+class ScoringBackend(Protocol):
+    """Optional capability of a backend: what gives logits, without the memory of what generates."""
+
+    def scorer(self, prepared: Prepared, options: EngineOptions) -> LogitsEngine: ...
+
+
 class Count(Record, frozen=True, kw_only=True):
     """A raw reading: the integer count of a domain, and when the reading began and ended (monotonic ns).
 

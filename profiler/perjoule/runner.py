@@ -19,6 +19,7 @@ from perjoule.clock import MonotonicClock
 from perjoule.contest import Contest
 from perjoule.errors import EngineError, HostError, InterruptedRunError, PerjouleError
 from perjoule.joined import join_logs
+from perjoule.judging import quality_of
 from perjoule.lock import machine_lock
 from perjoule.measure import measure_process
 from perjoule.meters import MeterSet, open_meters
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from perjoule.journal import Journal, Story
     from perjoule.measure import ProcessRun
     from perjoule.protocols import Clock, Prepared
-    from perjoule.records import Peaks
+    from perjoule.records import Peaks, Quality
 
 
 def run(plan: RunPlan, listener: Listener, clock: Clock | None = None, *, wait: bool = True) -> list[Path]:
@@ -109,6 +110,7 @@ class _Runner:
             for note in self._plan.notes:
                 self._listener.note(note)
             states = self._prepare_all()
+            self._quality = [self._quality_of(s) for s in states]
             self._peaks = [self._peaks_of(s) for s in states]
             characterise(meters, self._clock, self._plan.tdp_w)
             meters.demand(self._plan.meters or ())
@@ -168,6 +170,13 @@ class _Runner:
         return prepare(
             configuration, self._plan.stall_s, lambda text, share: self._listener.phase(label, text, share, None)
         )
+
+    def _quality_of(self, state: Progress) -> Quality | str:
+        """Return how good the predictions are, or why that is not known; equal configurations find it kept."""
+        return quality_of(
+            state.configuration, state.prepared, self._plan.quality, self._host.machine_id, self._plan.stall_s,
+            lambda text, share: self._listener.phase(state.label, text, share, None),
+        )  # fmt: skip
 
     def _peaks_of(self, state: Progress) -> Peaks | str:
         """Return what memory and processor can do at most; measured once a machine and number of threads."""
@@ -324,6 +333,7 @@ class _Runner:
                 idle=idle_power(*readings),
                 idle_windows=tuple(rest),
                 runs=tuple(runs),
+                quality=self._quality[state.index],
                 roofline_peaks=self._peaks[state.index],
             )
         )

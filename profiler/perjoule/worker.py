@@ -20,6 +20,7 @@ from perjoule.drive.link import Link
 from perjoule.drive.requests import RequestDriver
 from perjoule.drive.spans import SpanDriver
 from perjoule.errors import EXIT_ENGINE, HostError, PerjouleError
+from perjoule.protocols import EngineOptions, LogitsEngine, ScoringBackend
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _WARM = "measure with --set page_cache=warm"
@@ -47,6 +48,8 @@ class Worker:
             job = self._link.job()
             if isinstance(job, messages.PrepareJob):
                 self._prepare(job)
+            elif isinstance(job, messages.QualityJob):
+                self._judge(job)
             else:
                 self._measure(job)
         except PerjouleError as error:
@@ -74,12 +77,33 @@ class Worker:
         signal.signal(signal.SIGTERM, _leave)  # whatever is half written is removed on the way out
         die_with_parent(signal.SIGTERM)
         backend = registry.backend(job.backend)
-
-        def progress(text: str, share: float | None) -> None:
-            self._link.say(messages.Progress(text=text, done_share=share))
-
-        prepared = backend.prepare(job.ref, job.options, progress)
+        prepared = backend.prepare(job.ref, job.options, self._progress)
         self._link.say(messages.PreparedReply(prepared=prepared))
+
+    def _judge(self, job: messages.QualityJob) -> None:
+        """Answer from what an earlier process found, or load the engine beside the fp32 reference and compare."""
+        from perjoule.quality import stored  # noqa: PLC0415 - not where time is measured
+        from perjoule.quality.measure import measure_quality  # noqa: PLC0415
+
+        backend = registry.backend(job.backend)
+        version_ = backend.engine_version()
+        key = stored.key_of(
+            job.backend, version_, job.prepared.model, job.options, job.machine_id, wanted=job.wanted
+        )  # fmt: skip
+        found = stored.load(key)
+        if found is None:
+            reference, said = _reference(job)
+            engine = backend.load(job.prepared, job.options)
+            try:
+                found = measure_quality(engine, version_, reference, said, self._progress)
+            finally:
+                engine.close()
+            if found.fidelity is not None:
+                stored.save(key, found)  # one that cannot be kept is measured again
+        self._link.say(messages.QualityReply(quality=found))
+
+    def _progress(self, text: str, share: float | None) -> None:
+        self._link.say(messages.Progress(text=text, done_share=share))
 
     def _measure(self, job: messages.MeasureJob) -> None:
         placement.place(job.pin, job.nice)  # before an engine has threads
@@ -105,6 +129,19 @@ class Worker:
             driver(self._link, self._clock, job, engine).run()
         finally:
             engine.close()
+
+
+def _reference(job: messages.QualityJob) -> tuple[LogitsEngine | str, str]:
+    """Return what gives the checkpoint's own logits, or why nothing does; and what to call it."""
+    if isinstance(job.reference, str):
+        return job.reference, ""
+    backend = registry.backend(job.reference_backend)
+    options = EngineOptions(threads=job.options.threads, quant="fp32", context_tokens=job.reference.context_tokens)
+    said = f"the checkpoint's own weights in fp32, {job.reference_backend} {backend.engine_version()}"
+    if isinstance(backend, ScoringBackend):
+        return backend.scorer(job.reference, options), said
+    engine = backend.load(job.reference, options)
+    return (engine, said) if isinstance(engine, LogitsEngine) else (f"{job.reference_backend} gives no logits", "")
 
 
 def _difference(before: int | str, after: int | str) -> int | str:

@@ -11,7 +11,7 @@ from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
 
 if TYPE_CHECKING:
-    from perjoule.protocols import Engine, Progress
+    from perjoule.protocols import Engine, LogitsEngine, Progress
 
 QUANTS = ("faithful", "int8", "int4", "fp32")
 INSTALL = "pip install 'perjoule[cpu]'"
@@ -83,6 +83,12 @@ class OnnxRuntimeBackend:
                 f"the converted model cannot be loaded: {lines[0][:200] if lines else type(error).__name__}",
                 hint=f"if it happens again, remove {prepared.path}: the next run makes it anew",
             ) from error
+
+    def scorer(self, prepared: Prepared, options: EngineOptions) -> LogitsEngine:
+        """Return what gives logits of all positions, and loads nothing to generate with."""
+        from perjoule_backends.onnxruntime.engine import Scorer  # noqa: PLC0415
+
+        return Scorer(prepared.path, options)
 
     def catalogue(self) -> list[dict[str, Any]]:
         """Return the checkpoints known by name, each with whether its file is in the cache."""

@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="cpu|cuda:N")
     parser.add_argument("--threads", metavar="N,...", help="default: physical cores this process may use")
     parser.add_argument("--quant", default="faithful", metavar="Q,...", help="faithful (default), int8, int4, fp32")
+    parser.add_argument("--quality", choices=("none", "fidelity", "full"), default="fidelity",
+                        help="fidelity (default): how far from the file's own weights")  # fmt: skip
     parser.add_argument("--meter", action="append", metavar="NAME", help="default: every sensor found")
     parser.add_argument("--rigor", choices=("quick", "standard", "strict"), help="default: the scenario's")
     parser.add_argument("--time-budget", type=float, metavar="S", help="seconds of measuring per configuration")
@@ -173,6 +175,7 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         pin=pin,
         nice=checked_nice(args.nice),
         notes=left_out(matrix),
+        quality=args.quality,
     )
 
 

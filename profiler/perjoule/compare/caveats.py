@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
+
+from perjoule.compare.quality import quality_caveats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,18 +14,17 @@ if TYPE_CHECKING:
     from perjoule.records import RunResult
     from perjoule.stats.paired import Control
 
-INVALID, QUALITY_UNKNOWN = "INVALID result", "not comparable in quality"
+INVALID = "INVALID result"
 
 
 def caveats(
-    results: Sequence[RunResult], gate: Gate, pairs: Sequence[Pair], floor: Mapping[str, Control]
+    results: Sequence[RunResult], names: Sequence[str], gate: Gate, pairs: Sequence[Pair], floor: Mapping[str, Control]
 ) -> Iterator[str]:
     """Yield them, the weightiest first. ``results`` without controls."""
     for one in gate.of("harmless"):
         if one.field == "publishable":
             yield f"{INVALID}: {one.why}: {' / '.join(one.values)}"
-    if unknown := quality_unknown(results):
-        yield unknown
+    yield from quality_caveats(results, names)
     if len({r.model.tokenizer_sha256 for r in results}) > 1 or any(
         d.field == "samples.prompt_ids_sha256" for d in gate.of("question")
     ):
@@ -42,24 +42,6 @@ def caveats(
             "no A-A control of this run is given, so nothing beyond chance is taken off: `perjoule run --control` "
             "measures each configuration twice"
         )
-
-
-def quality_unknown(results: Sequence[RunResult]) -> str:
-    """Say which quality nobody knows, where results differ in model or precision; empty where they do not."""
-    if len({_precision(r) for r in results}) == 1:
-        return ""
-    commands = dict.fromkeys(
-        f"`perjoule models info {shlex.quote(r.model.ref)} --fidelity --quant "
-        f"{shlex.quote(str(r.backend.requested_options.get('quant', 'faithful')))}`"
-        for r in sorted(results, key=lambda r: r.model.bits_per_weight)
-    )
-    several = len({r.model.file_sha256 for r in results}) > 1
-    what = "model and precision" if several else "precision"
-    return f"{QUALITY_UNKNOWN}: results differ in {what}, and none says what that costs; run {next(iter(commands))}"
-
-
-def _precision(result: RunResult) -> tuple[str, str]:
-    return result.model.file_sha256, result.model.runtime_quantization
 
 
 def _apart(pairs: Sequence[Pair]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from perjoule.compare.caveats import caveats
 from perjoule.compare.family import primary as primary_of
 from perjoule.compare.gate import Gate, judge
 from perjoule.compare.pareto import Front, front
+from perjoule.compare.quality import Known, known_of
 from perjoule.compare.ranking import Ranking, rank
 from perjoule.compare.runs import split_controls
 from perjoule.compare.verdicts import Pair, Values, judge_pairs, noise_floor
@@ -46,7 +47,7 @@ class Entry(Record, frozen=True, kw_only=True):
 class Outcome(Record, frozen=True, kw_only=True):
     """Everything that is said. Numbers of results are their places in ``results``; the baseline is the first.
 
-    ``quality`` is null: results of performance scenarios hold none. ``rankings`` and ``fronts`` are of three and more.
+    ``quality`` holds those whose fidelity is known. ``rankings`` and ``fronts`` are of three and more.
     """
 
     schema: Literal["perjoule.comparison"] = "perjoule.comparison"
@@ -62,8 +63,7 @@ class Outcome(Record, frozen=True, kw_only=True):
     noise_floor_missing: Reason = UNSET
     rankings: tuple[Ranking, ...] = ()
     fronts: tuple[Front, ...] = ()
-    quality: dict[str, float] | None = None
-    quality_missing: Reason = "results of this scenario measure cost, not quality"
+    quality: tuple[Known, ...] = ()
     caveats: tuple[str, ...]
     exit_code: int
 
@@ -108,8 +108,8 @@ def compare(
         pairs=tuple(pairs), noise_floor=floor,
         rankings=tuple(rank(m, each, kept) for m in judged) if each else (),
         fronts=tuple(front(_X, y, each, results, kept) for y in _AXES if y in judged and _X in judged) if each else (),
-        caveats=tuple(caveats([results[i] for i in kept], gate, pairs, floor)),
-        exit_code=exit_code(pairs),
+        caveats=tuple(caveats([results[i] for i in kept], [names[i] for i in kept], gate, pairs, floor)),
+        exit_code=exit_code(pairs), quality=known_of(results),
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def kl_nats(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> N
     divergence = np.empty(len(reference), dtype=np.float64)
     for start in range(0, len(reference), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        log_p, log_q = _log_softmax(reference[rows]), _log_softmax(candidate[rows])
+        log_p, log_q = log_softmax(reference[rows]), log_softmax(candidate[rows])
         divergence[rows] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
     if not np.isfinite(divergence).all():
         raise ValueError("logits are not finite")
@@ -104,7 +104,8 @@ def compare(pairs: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]) ->
     )
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return ln p of each row of logits, shape (positions, vocabulary), in float64."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -42,6 +42,7 @@ from perjoule.records.observed import (
     Window,
     WindowPhase,
 )
+from perjoule.records.quality import Fidelity, FidelityBlock, KlDivergence, Quality, TextBits
 from perjoule.records.result import (
     SCHEMA_VERSION,
     Check,
@@ -56,10 +57,11 @@ from perjoule.records.result import (
 from perjoule.records.roofline import Peak, Peaks, Precision, Roofline
 
 __all__ = [
-    "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET",
-    "BackendFacts", "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy",
-    "Energy", "EnergyReport", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "Label", "MemoryPeak",
-    "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Peak", "Peaks", "Phase", "Precision",
-    "ProcessRecord", "Quantity", "Reading", "Reason", "Record", "Roofline", "RunResult", "RunSettings", "Sample",
-    "ScenarioFacts", "Severity", "Span", "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
+    "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET", "BackendFacts",
+    "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy", "Energy", "EnergyReport",
+    "Fidelity", "FidelityBlock", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "KlDivergence", "Label",
+    "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Peak", "Peaks", "Phase",
+    "Precision", "ProcessRecord", "Quality", "Quantity", "Reading", "Reason", "Record", "Roofline", "RunResult",
+    "RunSettings", "Sample", "ScenarioFacts", "Severity", "Span", "TextBits", "ToolFacts", "Window", "WindowPhase",
+    "flatten_metrics",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from perjoule.records.observed import (
     Span,
     Window,
 )
+from perjoule.records.quality import Quality
 from perjoule.records.roofline import Peaks, Roofline
 
 # History of the run file format; a number is added here and a migration in perjoule.store per change.
@@ -109,7 +110,7 @@ class RunResult(Record, frozen=True, kw_only=True):
     memory: tuple[MemoryPeak, ...]
     metrics: dict[str, Quantity | Energy | str | None]
     energy: EnergyReport
-    quality: dict[str, Any] | None
+    quality: Quality | None
     quality_missing: Reason = UNSET
     roofline: Roofline | None
     roofline_missing: Reason = UNSET

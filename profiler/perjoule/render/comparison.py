@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.compare.caveats import INVALID, QUALITY_UNKNOWN
+from perjoule.compare.caveats import INVALID
+from perjoule.compare.quality import UNKNOWN
 from perjoule.records import Energy, Quantity
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
@@ -65,10 +66,17 @@ def _told(outcome: Outcome, pair: Pair) -> str:
             parts.append(f"{verdict.upper()} in {', '.join(f'{SAID[j.metric]} ({change(j)})' for j in found)}")
         else:
             parts.append(f"{verdict}: {', '.join(SAID[j.metric] for j in found)}")
-    quality = next((c for c in outcome.caveats if c.startswith(QUALITY_UNKNOWN)), "")
-    if quality and any(j.verdict == "better" for j in pair.judgements):
-        parts.append("what that costs in quality is not known, see below")
+    if any(j.verdict == "better" for j in pair.judgements):
+        parts += _price(outcome, pair)
     return "; ".join(parts)
+
+
+def _price(outcome: Outcome, pair: Pair) -> list[str]:
+    """Say what quality a better candidate pays with, or that this is not known."""
+    if any(c.startswith(UNKNOWN) for c in outcome.caveats):
+        return ["what that costs in quality is not known, see below"]
+    known = next((k for k in outcome.quality if k.place == pair.candidate and not k.faithful), None)
+    return [] if known is None else [f"QUALITY LOST: {known.told()}"]
 
 
 def change(found: Judgement) -> str:

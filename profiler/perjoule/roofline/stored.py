@@ -6,8 +6,6 @@ A file that is missing, damaged or from other versions is no error: the peaks ar
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -15,9 +13,12 @@ import msgspec
 from perjoule.meters.calibration import machine_digest
 from perjoule.records import Peaks, Record
 from perjoule.roofline.jobs import KERNELS
+from perjoule.store.cache import cache_folder
 from perjoule.store.write import replace_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from perjoule.records import HostFacts
 
 _MAX_BYTES = 64 * 1024
@@ -65,7 +66,4 @@ def _key(host: HostFacts, threads: int, runtime: str) -> str:
 
 
 def _path(key: str) -> Path:
-    chosen = os.environ.get("PERJOULE_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(chosen).expanduser() if chosen else (Path(base) if base else Path.home() / ".cache") / "perjoule"
-    return folder / "roofline" / f"{key}.json"
+    return cache_folder("roofline") / f"{key}.json"

@@ -64,9 +64,10 @@ def flat(result: RunResult) -> Row:
     }
     for name in result.metric_names():
         _add(row, name, result.metrics[name])
-    for name, value in (result.quality or {}).items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            row.setdefault(f"quality_{name}", value)
+    fidelity = None if result.quality is None else result.quality.fidelity
+    _add(row, "kl_divergence_nats", None if fidelity is None else fidelity.kl_divergence_nats.mean)
+    _add(row, "same_top_token", None if fidelity is None else fidelity.same_top_token)
+    _add(row, "perplexity_ratio", None if fidelity is None else fidelity.perplexity_ratio)
     return row
 
 

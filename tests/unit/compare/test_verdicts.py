@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from builders import make_host, make_model
+from builders import make_host, make_model, make_quality
 from compared import measured, options
 
 from perjoule.by_process import WORSE_IS_MORE, values
@@ -20,6 +20,7 @@ from perjoule.compare.verdicts import Judgement, Pair, judge_pairs, noise_floor
 from perjoule.compare.verdicts import Values as Known
 from perjoule.errors import NotComparableError, UsageError
 from perjoule.records import Energy, Missing, RunSettings
+from perjoule.render.comparison import sentences
 from perjoule.stats.paired import higher_is_better
 
 FAMILY = primary("single-stream")
@@ -159,10 +160,23 @@ def test_modelled_joules_of_another_precision_keep_a_quarter_unknown():
 def test_a_precision_is_never_better_without_naming_the_unknown_quality():
     _, outcome = verdicts(measured(1.15), measured(place=1, model=INT4))
     assert outcome.caveats[0].startswith("not comparable in quality")
-    assert "perjoule models info" in outcome.caveats[0]
-    assert "--fidelity" in outcome.caveats[0]
-    assert outcome.quality is None
+    assert "nobody asked for it" in outcome.caveats[0]
+    assert "perjoule run --quality fidelity" in outcome.caveats[0]
+    assert outcome.quality == ()
     assert not any("quality" in c for c in verdicts(measured(), measured(place=1))[1].caveats)
+
+
+def test_a_precision_that_lost_its_fidelity_is_never_better_without_naming_it():
+    lost, kept = make_quality(kl_nats=0.42, perplexity_ratio=1.27), make_quality(kl_nats=0.008)
+    [told], outcome = verdicts(measured(1.5, quality=kept), measured(place=1, model=INT4, quality=lost))
+    assert told[NAME] == "better"
+    [line] = sentences(outcome)
+    assert "QUALITY LOST: mean KL 0.42 nats" in line
+    assert any(c.startswith("quality lost") and "x1.27" in c for c in outcome.caveats)
+    assert [k.faithful for k in outcome.quality] == [True, False]
+    _, outcome = verdicts(measured(1.5, quality=kept), measured(place=1, model=INT4, quality=kept))
+    assert "QUALITY" not in sentences(outcome)[0]
+    assert not any("quality" in c for c in outcome.caveats)
 
 
 def test_tokenizers_are_named_where_they_differ():

@@ -1,0 +1,61 @@
+"""The quality of an engine as it was timed. Runs in a process of its own, beside the fp32 reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perjoule.errors import InputError
+from perjoule.protocols import LogitsEngine
+from perjoule.quality.divergence import blocks_of, fidelity_of
+from perjoule.quality.fidelity import load_corpus
+from perjoule.records.base import UNSET
+from perjoule.records.quality import Quality
+
+if TYPE_CHECKING:
+    from perjoule.protocols import Engine, Progress, Tokenizer
+    from perjoule.records.quality import Fidelity
+
+NO_LOGITS = "the engine gives no logits"
+NO_LANGUAGES = "not asked for: --quality full measures it"
+
+
+def measure_quality(
+    engine: Engine, engine_version: str, reference: LogitsEngine | str, said: str, progress: Progress
+) -> Quality:
+    """Return the quality of ``engine``.
+
+    ``reference`` gives the logits of the checkpoint's own weights in fp32 (``said``: what computes them), or is the
+    reason why nothing does. Raises ``InputError`` where a text is shorter than the corpus asks for.
+    """
+    why = NO_LOGITS if not isinstance(engine, LogitsEngine) else reference if isinstance(reference, str) else ""
+    fidelity = None
+    if isinstance(engine, LogitsEngine) and not isinstance(reference, str):
+        fidelity = _fidelity(engine, reference, engine.tokenizer, said, progress)
+    return Quality(
+        engine_version=engine_version,
+        fidelity=fidelity,
+        fidelity_missing=UNSET if fidelity is not None else why,
+        bits_per_byte=None,
+        bits_per_byte_missing=NO_LANGUAGES,
+    )
+
+
+def _fidelity(
+    engine: LogitsEngine, reference: LogitsEngine, tokenizer: Tokenizer, said: str, progress: Progress
+) -> Fidelity:
+    corpus = load_corpus()
+    blocks, divergences = [], []
+    for done, (listed, text) in enumerate(zip(corpus.text, corpus.read(), strict=True)):
+        progress("comparing with the file's own weights", done / len(corpus.text))
+        ids = tokenizer.encode(text)[: corpus.tokens_per_text]
+        if len(ids) < corpus.tokens_per_text:
+            raise InputError(
+                f"fidelity corpus: {listed.file} has only {len(ids)} of {corpus.tokens_per_text} tokens",
+                hint="this tokenizer is too coarse for the pinned corpus",
+            )
+        of_text, divergence = blocks_of(listed.file, ids, reference.logits(ids), engine.logits(ids))
+        blocks += of_text
+        divergences.append(divergence)
+    return fidelity_of(said, corpus, blocks, np.concatenate(divergences))

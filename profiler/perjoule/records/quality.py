@@ -1,0 +1,80 @@
+"""What a result says of the quality of the very file, engine and precision that were timed."""
+
+from __future__ import annotations
+
+from perjoule.records.base import UNSET, Quantity, Reason, Record
+
+
+class FidelityBlock(Record, frozen=True, kw_only=True):
+    """Successive positions of one pinned text, as the engine and the reference predicted them.
+
+    ``kl_nats`` is the sum of KL(reference || engine) over the positions, ``same_top`` at how many both rank the same
+    token first. ``nll_nats`` and ``reference_nll_nats`` are the sums of -ln p of the tokens that follow, over
+    ``predicted`` of them (the last position of a text predicts none).
+    """
+
+    text: str
+    positions: int
+    predicted: int
+    kl_nats: float
+    same_top: int
+    nll_nats: float
+    reference_nll_nats: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions < 1 or not 0 <= self.predicted <= self.positions or not 0 <= self.same_top <= self.positions:
+            msg = "a block of fidelity counts more than its positions"
+            raise ValueError(msg)
+        if min(self.kl_nats, self.nll_nats, self.reference_nll_nats) < 0:
+            msg = "divergence and likelihood in nats are never below zero"
+            raise ValueError(msg)
+
+
+class KlDivergence(Record, frozen=True, kw_only=True):
+    """KL(reference || engine) of the next-token distributions, nats a position. Median and p99 are of the positions."""
+
+    mean: Quantity
+    median: float
+    p99: float
+
+
+class Fidelity(Record, frozen=True, kw_only=True):
+    """How far the engine, as it was timed, is from the checkpoint's own weights in fp32, on the pinned corpus.
+
+    ``reference`` says what computed the fp32 side. ``perplexity`` is exp of the mean -ln p of the corpus' tokens;
+    ``perplexity_ratio`` that of the engine over the reference's. ``blocks`` are what the intervals are made from.
+    """
+
+    reference: str
+    corpus_version: int
+    corpus_sha256: str
+    kl_divergence_nats: KlDivergence
+    same_top_token: Quantity
+    perplexity: Quantity
+    perplexity_ratio: Quantity
+    blocks: tuple[FidelityBlock, ...]
+
+
+class TextBits(Record, frozen=True, kw_only=True):
+    """How well a text of one language is predicted: ``nats`` over tokens that carry ``bytes_count`` of its bytes."""
+
+    text_sha256: str
+    characters_count: int
+    bytes_count: int
+    tokens_count: int
+    nats: float
+    bits_per_byte: float
+
+
+class Quality(Record, frozen=True, kw_only=True):
+    """Measured in a process of its own with the engine, file and precision that were timed.
+
+    ``bits_per_byte`` holds a text per language; it compares models within a language, never languages.
+    """
+
+    engine_version: str
+    fidelity: Fidelity | None
+    fidelity_missing: Reason = UNSET
+    bits_per_byte: dict[str, TextBits] | None
+    bits_per_byte_missing: Reason = UNSET
