@@ -7,8 +7,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UnsetType
 
 from perjoule import __version__, registry, roofline
+from perjoule.answers import answer_metrics
+from perjoule.asking import judged
 from perjoule.checks import run_checks
 from perjoule.measure import ProcessRun
 from perjoule.meters.idle import derive_idle
@@ -22,6 +25,7 @@ from perjoule.records import (
     GapHistogram,
     HostFacts,
     IdlePower,
+    LanguageCost,
     MeterFact,
     MeterRefusal,
     Missing,
@@ -32,6 +36,7 @@ from perjoule.records import (
     Record,
     RunResult,
     RunSettings,
+    ServerFacts,
     ToolFacts,
     Window,
     flatten_metrics,
@@ -69,6 +74,7 @@ class RawRun(Record, frozen=True, kw_only=True):
     idle: IdlePower
     idle_windows: tuple[Window, ...] = ()
     runs: tuple[ProcessRun, ...]
+    server: ServerFacts | UnsetType = UNSET
     quality: Quality | str = "nobody asked for it"  # a string: why it is not known
     roofline_peaks: Peaks | str | None = None  # a string: why there are none; null: nobody asked for them
 
@@ -80,7 +86,7 @@ def assemble(raw: RawRun) -> RunResult:
         for r in (*(r for run in raw.runs for r in run.refusals), *raw.meters_refused)
     }
     windows = (*raw.idle_windows, *(w for run in raw.runs for w in run.windows))
-    everything = tuple(s for run in raw.runs for s in run.samples)
+    everything = judged((s for run in raw.runs for s in run.samples), raw.scenario)
     samples, histograms = thinned(everything, select(everything, windows, raw.scenario).by_process)
     return derive(
         RunResult(
@@ -152,6 +158,8 @@ def derive(result: RunResult) -> RunResult:
         result.samples, result.windows, result.processes, result.memory, scenario, result.model, result.spans,
         result.gap_histograms,
     )  # fmt: skip
+    per_token = assessment.metrics.get("energy_j_per_output_token", Missing(reason="there are no joules"))
+    metrics |= answer_metrics(result.samples, per_token)
     told = metrics.get("goodput_requests_per_s")
     if isinstance(told, Missing):  # a rate that means nothing has no joules either
         assessment.metrics["goodput_requests_per_j"] = told
@@ -161,6 +169,7 @@ def derive(result: RunResult) -> RunResult:
         metrics=flatten_metrics({**metrics, **assessment.metrics}),
         energy=assessment.report,
         quality=_quality(result),
+        languages=_languages(result),
         overhead=_overhead(result),
         **_roofline(result),
         checks=(),
@@ -191,6 +200,7 @@ def evidence_of(result: RunResult) -> Evidence:
         idle=result.idle,
         meters_refused=result.meters_refused,
         good=None if scenario.slo is None else good_requests(samples, scenario.slo),
+        elsewhere=result.backend.server is not UNSET and result.backend.server.place == "elsewhere",
         waiting=waiting,
     )
 
@@ -206,6 +216,15 @@ def _overhead(result: RunResult) -> Overhead:
         harness_share=spent_s / span_s if span_s else 0.0,
         meter_cpu_s=result.overhead.meter_cpu_s,
     )
+
+
+def _languages(result: RunResult) -> tuple[LanguageCost, ...]:
+    if not result.scenario.spec.get("passages"):
+        return ()
+    from perjoule.quality.questions import characters_of  # noqa: PLC0415 - only where passages were read
+    from perjoule.reading import language_costs  # noqa: PLC0415
+
+    return language_costs(evidence_of(result), characters_of(result.scenario.spec["languages"]))
 
 
 def _quality(result: RunResult) -> Quality | None:
@@ -233,9 +252,15 @@ def _backend_facts(raw: RawRun) -> BackendFacts:
         version=_backend_version(raw.backend),
         engine_version=first.engine_version,
         device=raw.options.device,
-        requested_options=msgspec.to_builtins(raw.options),
+        requested_options=msgspec.to_builtins(msgspec.structs.replace(raw.options, extra=_shown(raw.options.extra))),
         effective_options=first.effective_options,
+        server=raw.server,
     )
+
+
+def _shown(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return an engine's options without addresses and folders, which are of this machine or its network."""
+    return {key: value.rpartition("/")[2] if isinstance(value, str) else value for key, value in extra.items()}
 
 
 def _backend_version(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from perjoule.assemble import evidence_of
 from perjoule.meters.amounts import total
 from perjoule.meters.basis import choose
-from perjoule.meters.energy import per_process
+from perjoule.meters.energy import ELSEWHERE, per_process
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select
 from perjoule.stats.service import serving_seconds
@@ -37,7 +37,7 @@ def values(result: RunResult, metric: str) -> dict[int, float] | str:
     if metric in _ENERGY:
         return _energy(result, metric)
     if metric == "load_s":
-        return {p.process: p.load_s for p in result.processes}
+        return {p.process: p.load_s for p in result.processes if p.load_s is not None} or "the server was there before"
     if metric == "cold_ttft_s":
         return {p.process: p.cold_ttft_s for p in result.processes if p.cold_ttft_s} or "no request was made"
     if metric == "peak_memory_bytes":
@@ -79,9 +79,12 @@ def _energy(result: RunResult, metric: str) -> dict[int, float] | str:
 
 def _power_at_rest(result: RunResult) -> dict[int, float] | str:
     """Return the mean power of each process that waited, watts, as ``meters.energy`` has it."""
-    windows = evidence_of(result).windows
+    evidence = evidence_of(result)
+    if evidence.elsewhere:
+        return ELSEWHERE
+    windows = evidence.windows
     basis = choose(
-        result.meters, result.meters_refused, windows, result.host, result.model.weights_bytes, result.settings
+        result.meters, result.meters_refused, windows, result.host, result.model.weights_bytes or 0, result.settings
     )
     if isinstance(basis, str):
         return basis

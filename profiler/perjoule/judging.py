@@ -68,7 +68,7 @@ def _no_quality(configuration: Configuration, prepared: Prepared, wanted: messag
 
 def _reference(configuration: Configuration, prepared: Prepared, stall_s: float, tell: messages.Tell) -> Prepared | str:
     """Return the same checkpoint at fp32, or why it cannot be had here."""
-    need, free = _FP32_BYTES * prepared.model.parameters, available_bytes()
+    need, free = _FP32_BYTES * (prepared.model.parameters or 0), available_bytes()
     if free is not None and need > _SHARE_OF_MEMORY * free:
         return (
             f"the checkpoint at fp32 takes {need / 1e9:.1f} GB beside the engine; "

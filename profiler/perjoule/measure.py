@@ -24,6 +24,8 @@ from perjoule.records import (
     Window,
     WindowPhase,
 )
+from perjoule.server_process import NOT_NAMED, ServerProcesses, spent_ns
+from perjoule.whereabouts import cpu_fields, start_fields, token_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +62,9 @@ class ProcessRun(Record, frozen=True, kw_only=True):
 class _Edge:
     """What the parent read at one edge: counters, the machine's CPU times, its own CPU time, what disturbs."""
 
-    def __init__(self, meters: MeterSet, clock: Clock, watch: noise.Watch) -> None:
+    def __init__(self, meters: MeterSet, clock: Clock, watch: noise.Watch, server: ServerProcesses | None) -> None:
         readings = meters.read()
+        self.server_cpu_ns = NOT_NAMED if server is None else server.cpu_ns()
         self.counts = {r.domain: r for r in readings if not isinstance(r, MeterRefusal)}
         self.refusals = [r for r in readings if isinstance(r, MeterRefusal)]
         self.cpu_times = host.read_cpu_times()
@@ -122,7 +125,7 @@ def _doing(event: messages.Ready | messages.BlockReady, job: messages.MeasureJob
     """Return what is about to happen, and the share that is done."""
     if isinstance(event, messages.BlockReady):
         return ("serving", 0.5) if job.shape in _SERVED else ("measuring prefill alone", 0.95)
-    total = job.max_warmup_requests + job.requests
+    total = job.max_warmup_requests + (len(job.questions) or job.requests)
     return "measuring" if event.measured else "warming up", min(0.95, seen / total)
 
 
@@ -146,6 +149,8 @@ class _Follower:
         watch: noise.Watch,
     ) -> None:
         self._job, self._loaded, self._watch = job, loaded, watch
+        self._place, pid = job.prepared.server, job.server_pid
+        self._server = ServerProcesses(pid) if self._place == "here" and pid is not None else None
         self._meters, self._clock, self._epoch_ns = meters, clock, epoch_ns
         self._samples: list[Sample] = []
         self._windows: list[Window] = []
@@ -157,10 +162,13 @@ class _Follower:
         self._refusals: dict[str, MeterRefusal] = {}
 
     def ready(self) -> None:
-        self._edges = [_Edge(self._meters, self._clock, self._watch)]
+        if self._server is not None:
+            self._server.look()
+        self._edges = []
+        self.edge()
 
     def edge(self) -> None:
-        self._edges.append(_Edge(self._meters, self._clock, self._watch))
+        self._edges.append(_Edge(self._meters, self._clock, self._watch, self._server))
 
     def request(self, event: messages.Request) -> bool:
         """Keep a request as a sample and two windows; return whether it was undisturbed."""
@@ -169,8 +177,7 @@ class _Follower:
         seen = event.observed
         stem = f"{self._job.process}.{event.index}"
         if event.measured:
-            self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns
-            self._meter_cpu_s += end.meter_cpu_s - start.meter_cpu_s
+            self._note_own_cost(start, end, seen.end_cpu_ns - seen.start_cpu_ns)
         self._samples.append(self._sample(event, stem))
         spans = (
             (
@@ -193,7 +200,7 @@ class _Follower:
         return reason is None
 
     def block(self, event: messages.PrefillBlock) -> None:
-        self._edges.append(_Edge(self._meters, self._clock, self._watch))
+        self.edge()
         start, end = self._edges
         self._note_edges()
         name = f"{self._job.process}.block/prefill"
@@ -212,8 +219,7 @@ class _Follower:
         start, end = self._edges
         self._note_edges()
         if event.measured:
-            self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns
-            self._meter_cpu_s += end.meter_cpu_s - start.meter_cpu_s
+            self._note_own_cost(start, end, event.cpu_ns)
         idle = self._job.shape == "idle"
         name = f"{self._job.process}.s{len(self._spans)}/{'idle' if idle else 'serve'}"
         model, passes, positions = self._job.prepared.model, event.forward_passes, event.positions
@@ -246,15 +252,21 @@ class _Follower:
             prompt_text_sha256=request.prompt_text_sha256,
             prompt_ids_sha256=request.prompt_ids_sha256,
             prompt_tokens=request.prompt_tokens,
-            output_tokens=len(times),
+            output_tokens=request.output_tokens,
             finish_reason=request.finish_reason,  # type: ignore[arg-type]  # the engine contract's literal
             scheduled_s=self._seconds(request.due_ns),
             start_s=self._seconds(request.start_ns),
             first_token_s=times[0],
-            token_times_s=times,
+            **token_fields(times, request.untimed),
             end_s=times[-1],
             span=span,
         )
+
+    def _note_own_cost(self, start: _Edge, end: _Edge, worker_cpu_ns: int) -> None:
+        """Count what measuring cost: the parent, its meters, and a worker that is only the client of a server."""
+        client_ns = 0 if self._place is None else worker_cpu_ns
+        self._own_cpu_ns += end.own_cpu_ns - start.own_cpu_ns + client_ns
+        self._meter_cpu_s += end.meter_cpu_s - start.meter_cpu_s
 
     def _note_edges(self) -> None:
         """Keep what was refused at the edges, and how busy the machine was."""
@@ -268,14 +280,13 @@ class _Follower:
         record = ProcessRecord(
             process=self._job.process,
             start_s=self._seconds(begin_ns),
-            load_s=(self._loaded.end_ns - self._loaded.start_ns) / 1e9,
-            cold_ttft_s=None if cold is None else cold.first_token_s - cold.start_s,
-            cold_ttft_s_missing=UNSET if cold is not None else "no request was made",
+            **start_fields(self._loaded, cold, served=self._place is not None),
             load_read_bytes=read if isinstance(read, int) else None,
             load_read_bytes_missing=UNSET if isinstance(read, int) else read,
             warmup_requests=sum(s.phase == "warmup" for s in self._samples),
             steady=event.steady,
             shared_prefix_tokens=event.shared_prefix_tokens,
+            server=UNSET if event.server is None else event.server,
             unwatched=dict(self._watch.missing) or UNSET,
         )
         return ProcessRun(
@@ -307,14 +318,16 @@ class _Follower:
             prompt_text_sha256=event.prompt_text_sha256,
             prompt_ids_sha256=event.prompt_ids_sha256,
             prompt_tokens=event.prompt_tokens,
-            output_tokens=len(seen.token_ns),
+            output_tokens=seen.output_tokens,
             finish_reason=seen.finish_reason,  # type: ignore[arg-type]  # the engine contract's literal
             scheduled_s=None,
             scheduled_s_missing="closed loop: nothing is scheduled",
             start_s=self._seconds(seen.start_ns),
             first_token_s=self._seconds(seen.first_token_ns),
-            token_times_s=tuple(self._seconds(t) for t in seen.token_ns),
+            **token_fields(tuple(self._seconds(t) for t in seen.token_ns), seen.untimed),
             end_s=self._seconds(seen.end_ns),
+            question=UNSET if event.question is None else event.question,
+            answer=UNSET if event.answer is None else event.answer,
         )
 
     def _streamed(self, event: messages.Request) -> dict[str, int | None]:
@@ -327,7 +340,7 @@ class _Follower:
         weights, kv = model.streamed_bytes_per_token, model.kv_bytes_per_position
         if weights is None or kv is None:
             return {"prefill": None, "decode": None}
-        passes = len(event.observed.token_ns) - 1
+        passes = event.observed.output_tokens - 1
         positions = passes * event.prompt_tokens + passes * (passes + 1) // 2
         return {
             "prefill": weights + kv * event.prompt_tokens,
@@ -345,21 +358,24 @@ class _Follower:
         cpu_ns: int,
         streamed: int | None,
     ) -> Window:
-        own_s = (cpu_ns + after.own_cpu_ns - before.own_cpu_ns) / 1e9
-        foreign_s = after.cpu_times.busy_s - before.cpu_times.busy_s - own_s
+        spent = cpu_fields(
+            server=self._place,
+            server_ns=spent_ns(before.server_cpu_ns, after.server_cpu_ns),
+            worker_ns=cpu_ns,
+            parent_ns=after.own_cpu_ns - before.own_cpu_ns,
+            busy_s=after.cpu_times.busy_s - before.cpu_times.busy_s,
+        )
         return Window(
             id=window_id,
             process=self._job.process,
             phase=phase,
             start_s=self._seconds(begin_ns),
             end_s=self._seconds(stop_ns),
-            cpu_s=max(0, cpu_ns) / 1e9,
             steal_s=max(0.0, after.cpu_times.steal_s - before.cpu_times.steal_s),
-            foreign_cpu_s=max(0.0, foreign_s),
-            cpu_undercount_s=-foreign_s if foreign_s < 0 else UNSET,
             bytes_streamed=streamed,
             bytes_streamed_missing=UNSET if streamed is not None else "the engine does not say what it streams",
             readings=readings_between(before.counts, after.counts, begin_ns, stop_ns),
+            **spent,
             **noise.changes(before.look, after.look),
         )
 

@@ -39,15 +39,15 @@ def needed_bytes(model: ModelFacts, context_tokens: int, batch: int, prompt_toke
 
     The sum of: the process; the weights as the engine repacks them; keys and values of ``batch`` full contexts; the
     activations of the largest pass, which is one prompt or one token of each sequence; the attention scores of that
-    pass against a whole context, all heads of one layer; logits of one position of each sequence and of a prompt.
+    pass against a whole context, all heads of one layer; logits of one position of each sequence and of a prompt. What is not known of a model counts 0.
     """
     tokens = max(prompt_tokens, batch)
-    width = _WIDE * model.parameters ** (1 / 3)
+    width = _WIDE * (model.parameters or 0) ** (1 / 3)
     heads = width / _HEAD_WIDTH
     logits = (batch + 1) * _LARGEST_VOCABULARY * _FLOAT if model.parameters else 0
     terms = (
         _PROCESS_BYTES,
-        _REPACKED * model.weights_bytes,
+        _REPACKED * (model.weights_bytes or 0),
         batch * context_tokens * _kv_bytes_per_position(model),
         tokens * width * _WIDTHS_ALIVE * _FLOAT,
         tokens * context_tokens * heads * _FLOAT,
@@ -64,8 +64,9 @@ def _kv_bytes_per_position(model: ModelFacts) -> float:
     """
     if model.kv_bytes_per_position is not None:
         return model.kv_bytes_per_position
-    narrow = _NARROW * model.parameters ** (1 / 3)
-    return 2 * _FLOAT * model.parameters / (12 * narrow) if narrow else 0.0
+    parameters = model.parameters or 0
+    narrow = _NARROW * parameters ** (1 / 3)
+    return 2 * _FLOAT * parameters / (12 * narrow) if narrow else 0.0
 
 
 def available_bytes() -> int | None:

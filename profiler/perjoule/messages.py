@@ -10,7 +10,7 @@ import msgspec
 from perjoule.load.serve import Served
 from perjoule.load.single_stream import Observed
 from perjoule.protocols import EngineOptions, Prepared
-from perjoule.records import MemoryPeak, Quality, Record
+from perjoule.records import MemoryPeak, Quality, Record, ServerCounts
 from perjoule.scenario import Arrivals, PageCache, Scenario, Shape, Slo
 
 QualityWanted = Literal["none", "fidelity", "full"]
@@ -24,6 +24,20 @@ class PrepareJob(Record, frozen=True, kw_only=True, tag_field="job", tag="prepar
     backend: str
     ref: str
     options: EngineOptions
+
+
+class Question(Record, frozen=True, kw_only=True):
+    """One request that says something of its own: a question in the model's chat template, or a passage to be read.
+
+    ``id`` names it in the result; ``chat``: it is put as a user's message, behind ``system`` if there is one, and the
+    answer ends where the model ends it, or after ``max_new_tokens``.
+    """
+
+    id: str
+    prompt: str
+    system: str | None = None
+    chat: bool
+    max_new_tokens: int
 
 
 class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measure"):
@@ -50,9 +64,11 @@ class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measur
     find_rate: bool = False
     slo: Slo | None = None
     page_cache: PageCache = "warm"
+    questions: tuple[Question, ...] = ()  # asked once each, in place of the corpus' prompts
     memory_request: bool = True  # one request more, whose two phases show their own peaks of memory
     pin: tuple[int, ...] | None = None
     nice: int | None = None
+    server_pid: int | None = None  # of the server that is asked, where it is known
 
 
 class QualityJob(Record, frozen=True, kw_only=True, tag_field="job", tag="quality"):
@@ -75,6 +91,9 @@ GO = b"go\n"  # the parent has read its meters: the request may start
 KEPT, NOISY = b"kept\n", b"noisy\n"  # the parent's verdict on a request, so that a noisy one can be measured again
 
 
+_WARM_UP = 128, 16  # tokens in and out, before questions
+
+
 def measure_job(
     scenario: Scenario,
     *,
@@ -85,6 +104,7 @@ def measure_job(
     seed: int,
     window_s: float,
     found_rate_per_s: float | None = None,
+    questions: tuple[Question, ...] = (),
 ) -> MeasureJob:
     """Return what one process is to do for a scenario.
 
@@ -97,8 +117,9 @@ def measure_job(
         process=process,
         corpus=scenario.corpus,
         seed=seed,
-        prompt_tokens=scenario.prompt_tokens,
-        new_tokens=scenario.new_tokens,
+        # questions bring lengths of their own; the scenario's only bound them, and warm-up need not be as long
+        prompt_tokens=min(scenario.prompt_tokens, _WARM_UP[0]) if questions else scenario.prompt_tokens,
+        new_tokens=min(scenario.new_tokens, _WARM_UP[1]) if questions else scenario.new_tokens,
         requests=scenario.requests_per_process,
         max_warmup_requests=scenario.max_warmup_requests,
         min_span_s=window_s,
@@ -112,6 +133,7 @@ def measure_job(
         find_rate=scenario.find_rate,
         slo=scenario.slo,
         page_cache=scenario.page_cache,
+        questions=questions,
         memory_request=process < scenario.min_processes,  # peaks hardly differ; later processes save the time
     )
 
@@ -198,12 +220,15 @@ class Request(Record, frozen=True, kw_only=True, tag_field="event", tag="request
     prompt_ids_sha256: str
     prompt_tokens: int
     observed: Observed
+    question: str | None = None
+    answer: str | None = None
 
 
 class Finished(Record, frozen=True, kw_only=True, tag_field="event", tag="finished"):
     steady: bool
     shared_prefix_tokens: int
     memory: tuple[MemoryPeak, ...]
+    server: ServerCounts | None = None
 
 
 class Failed(Record, frozen=True, kw_only=True, tag_field="event", tag="failed"):

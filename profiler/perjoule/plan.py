@@ -54,6 +54,7 @@ class RunPlan(Record, frozen=True, kw_only=True):
     reproduce: str = ""
     pin: tuple[int, ...] | None = None
     nice: int | None = None
+    server_pid: int | None = None  # of the server that is asked, where it is known
     notes: tuple[str, ...] = ()  # what the user should know before it begins
     quality: QualityWanted = "none"  # what to find out of each configuration beside its cost
     race: Race | None = None  # who goes on is decided after each round, in place of each scenario's own rule
@@ -69,6 +70,7 @@ class Matrix(Record, frozen=True, kw_only=True):
     default_threads: int
     quants: tuple[str, ...] = ("faithful",)
     device: str = "cpu"
+    devices: dict[str, str] = msgspec.field(default_factory=dict)  # of backends that run on another
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     control: bool = False
 
@@ -90,7 +92,7 @@ def combine(matrix: Matrix) -> tuple[Configuration, ...]:
         for backend, model in matrix.engines
         for quant in matrix.quants
         for threads, scenario in _points(wanted, matrix)
-        for options in [_options(matrix, scenario, threads, quant)]
+        for options in [_options(matrix, scenario, threads, quant, backend)]
         for control in (_PAIR if matrix.control else (None,))
     ]
     for index, configuration in enumerate(found):
@@ -122,9 +124,9 @@ def _points(scenario: Scenario, matrix: Matrix) -> Iterator[tuple[int, Scenario]
             yield threads if swept is None else swept, point
 
 
-def _options(matrix: Matrix, scenario: Scenario, threads: int, quant: str) -> EngineOptions:
+def _options(matrix: Matrix, scenario: Scenario, threads: int, quant: str, backend: str) -> EngineOptions:
     return EngineOptions(
-        device=matrix.device,
+        device=matrix.devices.get(backend, matrix.device),
         threads=threads,
         quant=quant,
         context_tokens=context_for(scenario),

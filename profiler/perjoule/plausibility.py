@@ -30,6 +30,9 @@ def implausible(result: RunResult) -> list[str]:
     """Return what cannot be, one line each. May raise what a wrong scenario spec raises."""
     return [
         *_machine(result),
+        *_said_twice(result),
+        *_names(result),
+        *_memory(result),
         *_requests(result),
         *_cpu_times(result),
         *_order(result),
@@ -44,6 +47,47 @@ def _machine(result: RunResult) -> Iterator[str]:
         yield "host.machine_id: is not the hash of the facts beside it"
     if not result.created_utc.endswith("Z"):
         yield "created_utc: is not in UTC"
+
+
+def _said_twice(result: RunResult) -> Iterator[str]:
+    """What stands in two places is the same in both."""
+    scenario, backend = result.scenario, result.backend
+    if (scenario.name, scenario.version) != (scenario.spec.get("name"), scenario.spec.get("version")):
+        yield "scenario: its name or version is not that of its spec"
+    if backend.requested_options.get("device", backend.device) != backend.device:
+        yield "backend.device: is not the one that was asked for"
+    if result.tool.name != "perjoule":
+        yield f"tool.name: {result.tool.name!r} is not perjoule"
+
+
+def _names(result: RunResult) -> Iterator[str]:
+    """Requests and windows are named after their process; a process that serves alone warms up as often as it says."""
+    warmups: dict[int, int] = {}
+    for sample in result.samples:
+        if sample.window != f"{sample.process}.{sample.index}":
+            yield f"sample {sample.window}: is not named after its process and index"
+        if isinstance(sample.span, str):
+            warmups[sample.process] = -1
+        elif warmups.get(sample.process, 0) >= 0:
+            warmups[sample.process] = warmups.get(sample.process, 0) + (sample.phase == "warmup")
+    for window in result.windows:
+        if window.phase != "idle" and not window.id.startswith(f"{window.process}."):
+            yield f"window {window.id}: is not named after its process"
+    for process in result.processes:
+        seen = warmups.get(process.process, 0)
+        if seen >= 0 and seen != process.warmup_requests:
+            yield f"process {process.process}: says {process.warmup_requests} warm-ups, and {seen} are there"
+
+
+def _memory(result: RunResult) -> Iterator[str]:
+    """A process has one peak a phase at most, and never held more than its peak."""
+    phases: dict[int, list[str]] = {p.process: [] for p in result.processes}
+    for entry in result.memory:
+        phases.setdefault(entry.process, []).append(entry.phase)
+        if entry.rss_peak_bytes is not None and entry.pss_bytes is not None and entry.pss_bytes > entry.rss_peak_bytes:
+            yield f"memory of process {entry.process}, {entry.phase}: more at its end than at its peak"
+    if len(phases) != len(result.processes) or any(len(set(found)) != len(found) for found in phases.values()):
+        yield "memory: a peak is given twice, or is of no process"
 
 
 def _requests(result: RunResult) -> Iterator[str]:
@@ -83,7 +127,7 @@ def _order(result: RunResult) -> Iterator[str]:
     for process in result.processes:
         samples = by_process.get(process.process, [])
         first_s = min((s.start_s for s in samples), default=process.start_s)
-        if samples and process.start_s + process.load_s > first_s + _ROUNDING_S:
+        if samples and process.start_s + (process.load_s or 0.0) > first_s + _ROUNDING_S:
             yield f"process {process.process}: a request began before the engine was loaded"
         lives.append((process.start_s, max((s.end_s for s in samples), default=process.start_s), process.process))
         alone = sorted((s for s in samples if not isinstance(s.span, str)), key=lambda s: s.start_s)

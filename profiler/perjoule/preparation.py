@@ -34,6 +34,8 @@ def refuse_unfit(configuration: Configuration, prepared: Prepared) -> None:
     Raises ``InputError`` where the scenario needs more context than the model has, ``HostError`` for a batch that is
     larger than memory: the kernel would end this process, or others.
     """
+    if prepared.server is not None:
+        _refuse_what_a_server_has_not(configuration)
     need = configuration.scenario.prompt_tokens + configuration.scenario.new_tokens
     if need > prepared.context_tokens:
         raise InputError(
@@ -41,6 +43,21 @@ def refuse_unfit(configuration: Configuration, prepared: Prepared) -> None:
             hint="use a shorter prompt_tokens or new_tokens",
         )
     _refuse_large_batch(configuration, prepared)
+
+
+def _refuse_what_a_server_has_not(configuration: Configuration) -> None:
+    """Refuse what a server that is there already decides itself, or did before anybody looked."""
+    scenario = configuration.scenario
+    if scenario.shape == "cold-start":
+        raise UsageError(
+            f"scenario {scenario.name} measures loading; the server has loaded its model before",
+            hint="use a backend that loads the model itself",
+        )
+    if scenario.sweep is not None and scenario.sweep.key == "threads":
+        raise UsageError(
+            f"scenario {scenario.name} sweeps threads; those of a server were set when it was started",
+            hint="start the server with each number of threads, and run another scenario",
+        )
 
 
 def _refuse_large_batch(configuration: Configuration, prepared: Prepared) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from perjoule.records import MeterFact, MeterRefusal, ModelFacts, Record
+from perjoule.records import MeterFact, MeterRefusal, ModelFacts, Record, ServerCounts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OnToken = Callable[[int], None]
 Progress = Callable[[str, float | None], None]  # what is going on, and the share done (None: unknown)
 FinishReason = Literal["length", "stop", "context"]
+Whereabouts = Literal["here", "elsewhere"]
+UNKNOWN_TOKEN = -1  # the id of a token that came as text, where nobody can say which it was
 
 
 @runtime_checkable
@@ -34,6 +36,17 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@runtime_checkable
+class ChatTokenizer(Protocol):
+    """Optional capability of a tokenizer: conversations as the model was trained to read them."""
+
+    def chat_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
+        """Return the ids of each conversation, a list of messages with ``role`` and ``content``, up to the answer.
+
+        Raises ``InputError`` where the checkpoint carries no chat template.
+        """
 
 
 class Sampling(Record, frozen=True, kw_only=True):
@@ -74,13 +87,15 @@ class BackendInfo(Record, frozen=True, kw_only=True):
 class Prepared(Record, frozen=True, kw_only=True):
     """A model ready to load: ``folder`` holds what the engine reads, ``model`` what is known of it.
 
-    ``stop_ids`` end a generation in task scenarios; performance scenarios ignore them.
+    ``stop_ids`` end a generation in task scenarios; performance scenarios ignore them. ``server``: the model runs in a
+    server that was there before, on this machine or elsewhere, and its engine is a ``RemoteEngine``.
     """
 
     folder: str
     model: ModelFacts
     context_tokens: int
     stop_ids: tuple[int, ...] = ()
+    server: Whereabouts | None = None
 
     @property
     def path(self) -> Path:
@@ -128,6 +143,38 @@ class BatchEngine(Protocol):
 
     def batch(self) -> Batch:
         """Return an empty batch; one that was returned before is no longer used. Greedy."""
+
+
+class Delivery(Record, frozen=True, kw_only=True):
+    """What an answer in pieces of text came to. ``untimed``: why they are no tokens; empty if each is one."""
+
+    finish_reason: FinishReason
+    output_tokens: int
+    untimed: str = ""
+
+
+@runtime_checkable
+class RemoteEngine(Protocol):
+    """Optional capability of an engine on a server, which schedules requests by itself: many are in flight at a time.
+
+    One thread uses it. ``on_token`` is called inside ``wait`` as each piece of text arrives, with the id of its token
+    or ``UNKNOWN_TOKEN``; how many tokens the pieces were is known afterwards.
+    """
+
+    def submit(self, prompt_ids: Sequence[int], max_new_tokens: int, on_token: OnToken) -> int:
+        """Send a request, and return its ticket at once. ``InputError`` beyond ``options.batch`` in flight. Greedy."""
+
+    def wait(self, seconds: float | None) -> Sequence[int]:
+        """Receive until a request has ended, or for so long; return the tickets of those that have ended."""
+
+    def delivery(self, ticket: int | None = None) -> Delivery:
+        """Count an answer, once: that of a ticket, or of the last ``generate``. It takes a while: not for windows."""
+
+    def abandon(self) -> None:
+        """Hang up on every request in flight."""
+
+    def counts(self) -> ServerCounts:
+        """Return what the server said of its answers so far, against what came."""
 
 
 @runtime_checkable

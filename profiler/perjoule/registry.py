@@ -17,6 +17,12 @@ Group = Literal["perjoule.backends", "perjoule.meters"]
 BUILT_IN: dict[Group, dict[str, str]] = {
     "perjoule.backends": {
         "onnxruntime": "perjoule_backends.onnxruntime:OnnxRuntimeBackend",
+        "llamacpp": "perjoule_backends.llamacpp:LlamaCppBackend",
+        "openvino": "perjoule_backends.openvino:OpenVinoBackend",
+        "genai": "perjoule_backends.genai:GenaiBackend",
+        "optimum": "perjoule_backends.optimum:OptimumBackend",
+        "transformers": "perjoule_backends.transformers:TransformersBackend",
+        "openai": "perjoule_backends.openai_server.backend:OpenAiBackend",
         "null": "perjoule_backends.null:NullBackend",
     },
     "perjoule.meters": {

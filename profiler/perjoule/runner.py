@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from perjoule import __version__, assemble, host, journal, messages, resumption, store
+from perjoule.asking import questions_of
 from perjoule.clock import MonotonicClock
 from perjoule.contest import Contest
 from perjoule.errors import EngineError, HostError, InterruptedRunError, PerjouleError
@@ -30,13 +31,15 @@ from perjoule.noise import Lookout
 from perjoule.plan import Configuration, RunPlan, labels
 from perjoule.preparation import prepare, refuse_unfit
 from perjoule.progress import Listener, Progress, place_of, turns
-from perjoule.records import RunResult, RunSettings
+from perjoule.records import UNSET, RunResult, RunSettings, ServerFacts
 from perjoule.roofline import peaks_for
 from perjoule.scenario import facts as scenario_facts
 from perjoule.tuning import tuned, tuning_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from msgspec import UnsetType
 
     from perjoule.journal import Journal, Story
     from perjoule.measure import ProcessRun
@@ -278,8 +281,9 @@ class _Runner:
             seed=self._plan.seed,
             window_s=meters.min_window_s,
             found_rate_per_s=searched[0].rate_per_s if searched else None,
+            questions=questions_of(scenario, number),
         )
-        return replace(job, pin=self._plan.pin, nice=self._plan.nice)
+        return replace(job, pin=self._plan.pin, nice=self._plan.nice, server_pid=self._plan.server_pid)
 
     def _idle(self, when: str, meters: MeterSet) -> None:
         """Read power at rest, once a run."""
@@ -333,10 +337,17 @@ class _Runner:
                 idle=idle_power(*readings),
                 idle_windows=tuple(rest),
                 runs=tuple(runs),
+                server=self._server_of(state.prepared),
                 quality=self._quality[state.index],
                 roofline_peaks=self._peaks[state.index],
             )
         )
+
+    def _server_of(self, prepared: Prepared) -> ServerFacts | UnsetType:
+        if prepared.server is None:
+            return UNSET
+        known = prepared.server == "here" and self._plan.server_pid is not None
+        return ServerFacts(place=prepared.server, processes_known=known)
 
     def _settings(self, configuration: Configuration) -> RunSettings:
         plan = self._plan

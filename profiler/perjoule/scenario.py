@@ -41,7 +41,7 @@ _RIGOR: dict[str, dict[str, float]] = {
     "standard": {"min_processes": 8, "target_half_width": 0.02, "time_budget_s": 600.0, "min_measured_s": 0.0},
     "strict": {"min_processes": 12, "target_half_width": 0.01, "time_budget_s": 3600.0, "min_measured_s": 600.0},
 }
-_FIXED = frozenset({"name", "version", "corpus_sha256"})  # not to be changed by --set
+_FIXED = frozenset({"name", "version", "corpus_sha256", "questions_sha256"})  # not to be changed by --set
 _AT_LEAST_ONE = (
     "version", "prompt_tokens", "new_tokens", "min_processes", "requests_per_process", "clients", "batch",
 )  # fmt: skip
@@ -120,6 +120,12 @@ class Scenario(Record, frozen=True, kw_only=True):
     duration_s: float | None = None  # of the load in each process
     find_rate: bool = False  # server: look for the highest rate that meets the SLO, then measure there
     slo: Slo | None = None
+    tasks: tuple[str, ...] = ()  # asked in place of the corpus' prompts: names, or paths of JSON Lines
+    levels: tuple[int, ...] = ()  # of difficulty
+    languages: tuple[str, ...] = ()  # of the questions; with ``passages`` those that are read
+    items: int = 0  # questions of each task, language and level
+    passages: bool = False  # the same text is read in every language
+    questions_sha256: str = ""  # filled in on loading: of all questions and their answers, or of the passages
     page_cache: PageCache = "warm"  # dropped: the model's files are read from the disk again
     sweep: Sweep | None = None
 
@@ -174,6 +180,7 @@ def _impossible(scenario: Scenario) -> Iterator[str]:
         yield f"batch belongs to multi-stream, offline and server, not to {shape}"
     if shape == "multi-stream" and scenario.requests_per_process < scenario.clients:
         yield f"requests_per_process must be at least clients ({scenario.clients}), got {scenario.requests_per_process}"
+    yield from _impossible_questions(scenario)
     if shape == "idle" and scenario.duration_s is None:
         yield "idle needs duration_s"
     if shape in {"offline", "idle"} and scenario.slo is not None:
@@ -181,6 +188,24 @@ def _impossible(scenario: Scenario) -> Iterator[str]:
     if shape in {"offline", "cold-start"} and scenario.duration_s is not None:
         yield f"duration_s does not belong to {shape}: it ends with its last request"
     yield from _impossible_server(scenario)
+
+
+def _impossible_questions(scenario: Scenario) -> Iterator[str]:
+    asks = {"tasks": scenario.tasks, "passages": scenario.passages}
+    of_them = {"levels": scenario.levels, "languages": scenario.languages, "items": scenario.items}
+    asked = [key for key, value in asks.items() if value]
+    if len(asked) > 1:
+        yield "tasks and passages are two scenarios: give one of them"
+    if asked and (scenario.shape != "single-stream" or scenario.duration_s is not None):
+        yield f"{asked[0]} belongs to single-stream, and ends with its last question"
+    if not asked:
+        yield from (f"{key} belongs to tasks or passages" for key, value in of_them.items() if value)
+    if scenario.tasks and scenario.items < 1:
+        yield "tasks needs items: how many questions of each task, language and level"
+    if scenario.passages and (scenario.levels or scenario.items):
+        yield "levels and items belong to tasks, not to passages"
+    if scenario.passages and len(scenario.languages) < 2:  # noqa: PLR2004 - else nothing to hold it against
+        yield "passages needs at least two languages"
 
 
 def _impossible_server(scenario: Scenario) -> Iterator[str]:
@@ -289,9 +314,23 @@ def with_overrides(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
             spec[key] = value
     try:
         spec["corpus_sha256"] = corpus_sha256(str(spec["corpus"]))
-        return msgspec.convert(spec, Scenario, strict=False)
+        return _with_questions(msgspec.convert(spec, Scenario, strict=False))
     except msgspec.ValidationError as error:
         raise UsageError(f"scenario {scenario.name}: {error}", hint=_HINT) from None
+
+
+def _with_questions(scenario: Scenario) -> Scenario:
+    """Fill in the digest of what is asked. Raises as ``quality.questions.asked``."""
+    if not scenario.tasks and not scenario.passages:
+        return scenario
+    from perjoule.quality import questions  # noqa: PLC0415 - only where something is asked
+
+    if scenario.tasks:
+        found = questions.asked(scenario.tasks, scenario.languages, scenario.levels, scenario.items)
+        digest = questions.questions_sha256(found)
+    else:
+        digest = questions.passages_sha256(questions.passages(scenario.languages))
+    return msgspec.structs.replace(scenario, questions_sha256=digest)
 
 
 def facts(scenario: Scenario) -> ScenarioFacts:
@@ -333,10 +372,11 @@ def _parse(text: str, source: str) -> Scenario:
     rigor = spec.get("rigor", "quick")
     if not isinstance(rigor, str) or rigor not in _RIGOR:
         raise InputError(f"{source}: unknown rigor {rigor!r}", hint=f"known: {', '.join(_RIGOR)}")
-    if "corpus_sha256" in spec:
-        raise InputError(f"{source}: corpus_sha256 is computed, not set", hint="remove the line")
+    for computed in ("corpus_sha256", "questions_sha256"):
+        if computed in spec:
+            raise InputError(f"{source}: {computed} is computed, not set", hint="remove the line")
     try:
         spec["corpus_sha256"] = corpus_sha256(str(spec.get("corpus")))
-        return msgspec.convert({**_RIGOR[rigor], **spec, "rigor": rigor}, Scenario)
+        return _with_questions(msgspec.convert({**_RIGOR[rigor], **spec, "rigor": rigor}, Scenario))
     except msgspec.ValidationError as error:
         raise InputError(f"{source}: {error}", hint=_HINT) from None

@@ -10,6 +10,7 @@ import msgspec
 from perjoule.assemble import derive
 from perjoule.errors import PerjouleError
 from perjoule.noise import rejection
+from perjoule.records.facts import STATISTICS_VERSION
 from perjoule.scenario import spec_sha256
 from perjoule.stats.selection import stem
 from perjoule.store.canonical import canonical_id
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
 # The last digits of a t quantile or a sum may differ between versions of the libraries.
 _RELATIVE_TOLERANCE = 1e-9
 _TICK_S = 1e-6  # what differences of stamps lose to rounding
-_DERIVED = ("idle", "metrics", "energy", "roofline", "overhead", "checks", "publishable")
+_DERIVED = ("idle", "metrics", "energy", "roofline", "quality", "languages", "overhead", "checks", "publishable")
 
 
 def verify(result: RunResult) -> list[str]:
-    """Return what does not hold, one line each; empty if the result is whole and says what its samples say."""
+    """Return what does not hold, one line each; empty if the result is whole and says what its samples say.
+
+    Numbers made by older statistics are not computed again: ``statistics_note`` says so.
+    """
     problems = [*_integrity(result), *_raw_parts(result), *_noise(result)]
+    if result.tool.statistics != STATISTICS_VERSION:
+        return [*problems, *_statistics(result)]
     try:
         again = derive(result)
     except (PerjouleError, ValueError, ArithmeticError, LookupError) as error:
@@ -36,6 +42,25 @@ def verify(result: RunResult) -> list[str]:
         told, found = msgspec.to_builtins(getattr(result, name)), msgspec.to_builtins(getattr(again, name))
         problems += [f"{at}: the file says {a}, its samples give {b}" for at, a, b in _differences(name, told, found)]
     return problems
+
+
+def statistics_note(result: RunResult) -> str | None:
+    """Return what to say of numbers that were made by older rules than this perjoule's; None where they were not."""
+    made_by = result.tool.statistics
+    if made_by >= STATISTICS_VERSION:
+        return None
+    return (
+        f"its numbers and intervals were made by statistics {made_by}, where this perjoule has {STATISTICS_VERSION}, "
+        "and were not computed again (`perjoule upgrade` does)"
+    )
+
+
+def _statistics(result: RunResult) -> Iterator[str]:
+    made_by = result.tool.statistics
+    if made_by > STATISTICS_VERSION:
+        yield f"tool.statistics: {made_by} is newer than this perjoule knows ({STATISTICS_VERSION}): update perjoule"
+    elif made_by < 1:
+        yield f"tool.statistics: {made_by} is no version"
 
 
 def _integrity(result: RunResult) -> Iterator[str]:

@@ -25,6 +25,7 @@ from perjoule.protocols import EngineOptions, LogitsEngine, ScoringBackend
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _WARM = "measure with --set page_cache=warm"
 _ONE_BY_ONE = ("single-stream", "cold-start")
+_NO_LOAD = "the server had loaded it before"
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
 
 
@@ -111,7 +112,8 @@ class Worker:
         kept = page_cache.drop(job.prepared.path) if job.page_cache == "dropped" and job.prepared.folder else ""
         if kept:
             raise HostError(f"the model's files cannot be dropped from the page cache: {kept}", hint=_WARM)
-        refused, read_before = memory.reset_peak(), page_cache.read_bytes()
+        holder = memory.Holder(job.prepared.server, job.server_pid)
+        refused, read_before = memory.reset_peak(holder), page_cache.read_bytes()
         start_ns = self._clock.now_ns()
         engine = backend.load(job.prepared, job.options)
         end_ns = self._clock.now_ns()
@@ -121,8 +123,8 @@ class Worker:
             engine_version=backend.engine_version(),
             effective_options=dict(engine.effective_options()),
             libraries=_library_versions(),
-            memory=memory.read_peak(job.process, "load", reset_refused=refused),
-            read_bytes=_difference(read_before, page_cache.read_bytes()),
+            memory=memory.read_peak(job.process, "load", reset_refused=refused, holder=holder),
+            read_bytes=_difference(read_before, page_cache.read_bytes()) if holder.server is None else _NO_LOAD,
         ))  # fmt: skip
         driver = RequestDriver if job.shape in _ONE_BY_ONE else SpanDriver
         try:

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 LAYERS = [
     {"records", "protocols", "errors", "clock"},
     {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory", "lock", "placement",
-     "page_cache", "memory_estimate"},
+     "page_cache", "memory_estimate", "server_process"},
     {
-        "checks", "assemble", "messages", "child", "measure", "worker", "joined", "runner", "noise", "own_cost",
+        "checks", "assemble", "messages", "child", "measure", "worker", "whereabouts", "joined", "runner", "noise", "own_cost",
         "noise_floor", "roofline",
-        "plan", "preparation", "progress", "journal", "resumption",
+        "plan", "preparation", "judging", "progress", "journal", "resumption",
         "examine", "verify", "publish", "plausibility", "upgrade",
-        "drive", "by_process", "race", "contest", "tuning", "compare",
+        "drive", "by_process", "race", "contest", "tuning", "compare", "answers", "reading", "claims",
     },
     {"render"},
+    {"interchange"},
     {"cli", "__main__"},
 ]  # fmt: skip
 # cli modules and the table of what ships are imported by name, which no syntax tree shows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_openai_server import FakeServer, write_byte_tokenizer
+from gguf import GGMLQuantizationType
 from reference.tiny_checkpoint import write_tiny
 
 from perjoule import registry
@@ -12,22 +14,43 @@ from perjoule.errors import InputError, PerjouleError, UsageError
 from perjoule.protocols import BatchEngine, EngineOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from perjoule.protocols import Batch, Engine
 
     Load = Callable[..., Engine]
 
-# Backend, the architecture of the tiny checkpoint it loads (none: it needs no checkpoint), its quant without rounding
-# that depends on the number of rows, and its options.
+# Backend, the architecture of the tiny checkpoint it loads (none: it needs no checkpoint) and its variant, its quant
+# without rounding that depends on the number of rows, and its options.
 ENGINES = {
     "null": ("null", "", "faithful", {"ttft_s": 0, "itl_s": 0}),
+    "openai": ("openai", "", "faithful", {}),
     "onnxruntime, llama": ("onnxruntime", "llama", "fp32", {"spinning": False}),
+    "onnxruntime, llama with rope_freqs": ("onnxruntime", "llama+rope_freqs", "fp32", {"spinning": False}),
     "onnxruntime, qwen2": ("onnxruntime", "qwen2", "fp32", {"spinning": False}),
+    "onnxruntime, qwen3": ("onnxruntime", "qwen3", "fp32", {"spinning": False}),
+    "onnxruntime, gemma3": ("onnxruntime", "gemma3", "fp32", {"spinning": False}),
+    "genai, llama": ("genai", "llama", "fp32", {"spinning": False}),
+    "genai, gemma3": ("genai", "gemma3", "fp32", {"spinning": False}),
+    "llamacpp, llama": ("llamacpp", "llama", "faithful", {"kv_type": "f32"}),
+    "llamacpp, qwen2": ("llamacpp", "qwen2", "faithful", {"kv_type": "f32"}),
+    "openvino, llama": ("openvino", "llama+f16", "faithful", {"precision": "f32", "kv_type": "f32"}),
+    "openvino, paged": ("openvino", "qwen2+f16", "faithful", {"precision": "f32", "attention": "paged"}),
+    "llamacpp, settings": ("llamacpp", "llama", "faithful", {"flash_attn": False, "batch": 16, "ubatch": 8}),
+    "optimum, llama": ("optimum", "llama", "fp32", {"spinning": False}),
+    "optimum, qwen3": ("optimum", "qwen3", "fp32", {"spinning": False, "io_binding": True}),
+    "transformers, llama": ("transformers", "llama", "faithful", {}),
+    "transformers, gemma3": ("transformers", "gemma3", "faithful", {"attention": "eager"}),
 }
 CONTEXT, PLACES = 48, 3
 PROMPTS = ([5, 17, 90, 3, 3, 64], [1], list(range(40, 63)), [127, 0, 41, 8], [9] * 12)
+
+
+@pytest.fixture
+def served() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
 
 
 @pytest.fixture(params=ENGINES)
@@ -38,12 +61,21 @@ def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if not backend.info().available:
         pytest.skip(f"{name} is not installed: {backend.info().install}")
     monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))
-    ref = str(write_tiny(tmp_path / "tiny.gguf", architecture)) if architecture else name
+    family, _, variant = architecture.partition("+")
+    tiny = tmp_path / "tiny.gguf"
+    kind = GGMLQuantizationType.F16 if variant == "f16" else GGMLQuantizationType.F32
+    ref = str(write_tiny(tiny, family, kind=kind, rope_factors=variant == "rope_freqs")) if architecture else name
+    if name == "openai":
+        server = request.getfixturevalue("served")
+        extra = {"url": server.url, "tokenizer": str(write_byte_tokenizer(tmp_path))}
+        ref = "tiny"
 
     def loaded(batch: int = PLACES, context: int = CONTEXT) -> Engine:
         most = batch if backend.info().batching else 1
         options = EngineOptions(threads=1, quant=quant, context_tokens=context, batch=most, extra=extra)
-        return backend.load(backend.prepare(ref, options, lambda _text, _share: None), options)
+        engine = backend.load(backend.prepare(ref, options, lambda _text, _share: None), options)
+        request.addfinalizer(engine.close)
+        return engine
 
     return loaded
 
@@ -106,7 +138,7 @@ def test_a_request_leaves_nothing_behind(load: Load) -> None:
 
 def test_an_engine_says_what_it_really_uses(load: Load) -> None:
     used = load().effective_options()
-    assert used["threads"] == 1
+    assert used["threads"] in (1, None)  # a server does not say it
     assert used["context_tokens"] == CONTEXT
 
 

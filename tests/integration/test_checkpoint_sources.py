@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fixtures_checkpoints import checkpoint_path
+from reference import tiny_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,18 @@ class StandInHub(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.released = threading.Event()
 
+    def siblings(self) -> list[dict[str, Any]]:
+        """State every file as the hub does: SHA-256 of large ones (here: weights), git's SHA-1 of the others."""
+        rows = []
+        for name, content in self.files.items():
+            git = hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+            row: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": git}
+            if name.endswith(".safetensors"):
+                sha256 = hashlib.sha256(content).hexdigest()
+                row["lfs"] = {"size": len(content), "sha256": sha256, "pointerSize": 134}
+            rows.append(row if "no hashes" not in self.faults else {"rfilename": name, "size": len(content)})
+        return rows
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: StandInHub
@@ -75,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         name = self.path.rpartition("/")[2]
         if self.path.startswith("/api/models/org/repo"):
-            self._send(json.dumps({"id": "org/repo", "siblings": [{"rfilename": n} for n in hub.files]}).encode(), body)
+            self._send(json.dumps({"id": "org/repo", "sha": COMMIT, "siblings": hub.siblings()}).encode(), body)
         elif self.path.startswith("/org/repo/resolve/") and name in hub.files:
             self._send(hub.files[name], body)
         else:
@@ -182,6 +195,80 @@ def test_a_hub_that_is_down_or_stalls_is_the_hosts_error(hub: StandInHub, enviro
     answer = fetch("hf:org/repo/tiny.gguf", environment | at(hub))
     assert answer["error"] == "HostError"
     assert hub.asked == ["HEAD /org/repo/resolve/main/tiny.gguf"]  # one attempt, and no telemetry
+
+
+@pytest.fixture
+def published(hub: StandInHub, tmp_path: Path) -> StandInHub:
+    """Let the hub hold a checkpoint folder, and files of the repository that are none of its parts."""
+    folder = tiny_folder.write_folder(tmp_path / "published", "qwen2", shards=2)
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.files |= {"README.md": b"words", "consolidated.safetensors": b"a copy", "pytorch_model.bin": b"pickle"}
+    return hub
+
+
+def test_a_repository_of_safetensors_becomes_a_checked_folder(
+    published: StandInHub, environment: dict[str, str], tmp_path: Path
+) -> None:
+    found = fetch("hf:org/repo", environment | at(published))
+    folder = Path(found["path"])
+    assert COMMIT[:12] in folder.name
+    assert found["name"] == "repo"
+    kept = {path.name for path in folder.iterdir() if not path.name.endswith(".verified.json")}
+    assert kept == set(published.files) - {"README.md", "consolidated.safetensors", "pytorch_model.bin"}
+    assert not any("pytorch_model.bin" in line for line in published.asked)
+    assert fetch("hf:org/repo", environment)["sha256"] == found["sha256"]  # without the hub
+    assert fetch(str(tmp_path / "published"), environment)["sha256"] == found["sha256"]  # the same files by path
+
+
+@pytest.mark.parametrize("name", ["model-00002-of-00002.safetensors", "config.json"])
+def test_a_repository_that_is_not_what_the_hub_stated_leaves_nothing(
+    name: str, published: StandInHub, environment: dict[str, str], tmp_path: Path
+) -> None:
+    honest = published.siblings()
+    content = published.files[name]
+    published.files[name] = content[:-1] + bytes([content[-1] ^ 1])
+    published.siblings = lambda: honest  # type: ignore[method-assign]
+    answer = fetch("hf:org/repo", environment | at(published))
+    assert answer["error"] == "HostError"
+    assert "the hub states" in answer["message"]
+    assert name in answer["message"]
+    assert not list((tmp_path / "cache").rglob("config.json"))
+
+
+def test_files_without_a_stated_hash_are_refused(published: StandInHub, environment: dict[str, str]) -> None:
+    published.faults.add("no hashes")
+    answer = fetch("hf:org/repo", environment | at(published))
+    assert (answer["error"], "states no hash" in answer["message"]) == ("InputError", True)
+
+
+def test_a_repository_of_pickles_is_refused_and_nothing_is_fetched(
+    hub: StandInHub, environment: dict[str, str]
+) -> None:
+    hub.files = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
+    answer = fetch("hf:org/repo", environment | at(hub))
+    assert answer["error"] == "InputError"
+    assert "never opened" in answer["message"]
+    assert not any(line.startswith("GET /org/repo/resolve") for line in hub.asked)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "model-00001-of-00002.safetensors"])
+def test_a_changed_file_of_a_cached_folder_is_fetched_again(
+    name: str, published: StandInHub, environment: dict[str, str]
+) -> None:
+    found = fetch("hf:org/repo", environment | at(published))
+    path = Path(found["path"]) / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    assert fetch("hf:org/repo", environment)["error"] == "HostError"  # and never used as it is
+    assert fetch("hf:org/repo", environment | at(published))["sha256"] == found["sha256"]
+    assert path.read_bytes() == published.files[name]
+
+
+def test_a_folder_that_only_the_hub_has_says_so_in_one_line(environment: dict[str, str]) -> None:
+    answer = fetch("hf:Qwen/Qwen3-8B", environment)
+    assert answer["error"] == "HostError"
+    assert answer["message"].startswith("hub: ")
+    assert "\n" not in answer["message"] + answer["hint"]
+    assert "synthetic:qwen3-8b" in answer["hint"]
 
 
 def wheel(folder: Path, name: str, members: dict[str, bytes]) -> None:

@@ -34,18 +34,21 @@ SHORT_TEXTS = (
 
 
 def prompts(tokenizer: object) -> list[list[int]]:
-    """Return 20 prompts of 8 to 512 tokens: English, Chinese, source code, and five more scripts and languages."""
+    """Return 21 prompts of 8 to 700 tokens: English, Chinese, source code, and five more scripts and languages.
+
+    One is longer than the window of gemma3, which is 512 tokens.
+    """
     folder = files("perjoule_scenarios").joinpath("corpora", "fidelity")
     texts = [
         folder.joinpath(name).read_text(encoding="utf-8")
         for name in ("declaration-en.txt", "declaration-zh.txt", "source-code.txt")
     ]
     cuts = [(texts[i % 3], length) for i, length in enumerate(LENGTHS + LENGTHS + (100,))]
-    cuts += [(text, 512) for text in SHORT_TEXTS]
+    cuts += [(texts[0], 700), *((text, 512) for text in SHORT_TEXTS)]
     return [tokenizer.encode(text)[:length] for text, length in cuts]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("ref", ["smollm2", "qwen"])
+@pytest.mark.parametrize("ref", ["smollm2", "qwen", "gemma"])
 def test_greedy_continuations_equal_transformers(ref: str, capsys: pytest.CaptureFixture[str]) -> None:
     backend = OnnxRuntimeBackend()
     options = EngineOptions(threads=2, quant="fp32", context_tokens=1024, extra={"spinning": False})
@@ -54,7 +57,8 @@ def test_greedy_continuations_equal_transformers(ref: str, capsys: pytest.Captur
     model = transformers_model.load(read_gguf(path))
     ties = []
     cases = prompts(engine.tokenizer)
-    assert len(cases) == 20
+    assert len(cases) == 21
+    assert max(map(len, cases)) == 700
     for number, ids in enumerate(cases):
         found: list[int] = []
         engine.generate(ids, NEW_TOKENS, frozenset(), found.append)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from published_results import publishable
 
-from perjoule.publish.index import Entry, row_of
+from perjoule.publish.gate import row_of
+from perjoule.publish.index import Entry
 from perjoule.publish.site import write_site
 from perjoule.render.site import pages
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOCABULARY, HIDDEN, HEADS, KV_HEADS, FEED_FORWARD, LAYERS, CONTEXT = 128, 64, 4, 2, 96, 2, 64
+HEAD_DIM = 32  # where it is stated; elsewhere HIDDEN / HEADS
+WINDOW, GEMMA_LAYERS = 8, 6  # five that see the window, one that sees all
+EXPLICIT_HEADS = ("qwen3", "gemma3")
 
 
 def write_tiny(
@@ -20,11 +23,18 @@ def write_tiny(
     tied: bool = True,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     seed: int = 0,
+    rope_factors: bool = False,
+    keys: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a checkpoint of 2 layers; matrices stored as ``kind``, the rest as float32."""
+    """Write a checkpoint of 2 layers (gemma3: 6); matrices stored as ``kind``, the rest as float32.
+
+    ``keys`` are further metadata of the architecture; ``rope_factors`` adds a divisor for each rotary frequency.
+    """
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(LAYERS)
+    explicit, gemma = architecture in EXPLICIT_HEADS, architecture == "gemma3"
+    head_dim = HEAD_DIM if explicit else HIDDEN // HEADS
+    writer.add_block_count(GEMMA_LAYERS if gemma else LAYERS)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(FEED_FORWARD)
@@ -32,37 +42,56 @@ def write_tiny(
     writer.add_head_count_kv(KV_HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
+    if explicit:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    if gemma:
+        writer.add_sliding_window(WINDOW)
+    adders = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, list: writer.add_array}
+    for key, value in (keys or {}).items():
+        adders[type(value)](f"{architecture}.{key}", value)
     _add_tokenizer(writer)
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        values = (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
-        writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
-
-    def vector(name: str, size: int, middle: float) -> None:
-        writer.add_tensor(name, (middle + 0.1 * random.standard_normal(size)).astype(np.float32))
-
-    matrix("token_embd.weight", VOCABULARY, HIDDEN)
-    if not tied:
-        matrix("output.weight", VOCABULARY, HIDDEN)
-    vector("output_norm.weight", HIDDEN, 1.0)
-    kv = HIDDEN * KV_HEADS // HEADS
-    for layer in range(LAYERS):
-        stem = f"blk.{layer}."
-        vector(stem + "attn_norm.weight", HIDDEN, 1.0)
-        vector(stem + "ffn_norm.weight", HIDDEN, 1.0)
-        for name, rows in (("q", HIDDEN), ("k", kv), ("v", kv)):
-            matrix(f"{stem}attn_{name}.weight", rows, HIDDEN)
-            if architecture == "qwen2":
-                vector(f"{stem}attn_{name}.bias", rows, 0.0)
-        matrix(stem + "attn_output.weight", HIDDEN, HIDDEN)
-        matrix(stem + "ffn_gate.weight", FEED_FORWARD, HIDDEN)
-        matrix(stem + "ffn_up.weight", FEED_FORWARD, HIDDEN)
-        matrix(stem + "ffn_down.weight", HIDDEN, FEED_FORWARD)
+    writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind.name}", gguf.LlamaFileType.ALL_F32))
+    if rope_factors:
+        writer.add_tensor("rope_freqs.weight", np.geomspace(1, 8, head_dim // 2).astype(np.float32))
+    for name, shape in shapes(architecture, tied=tied).items():
+        if len(shape) == 2:
+            values = (random.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
+            writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
+        else:
+            middle = 1.0 if name.endswith(".weight") else 0.0  # norms, or biases
+            writer.add_tensor(name, (middle + 0.1 * random.standard_normal(shape)).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def shapes(architecture: str, *, tied: bool) -> dict[str, tuple[int, ...]]:
+    """Return every tensor by its name, rows first."""
+    explicit, gemma = architecture in EXPLICIT_HEADS, architecture == "gemma3"
+    head_dim = HEAD_DIM if explicit else HIDDEN // HEADS
+    q, kv = HEADS * head_dim, KV_HEADS * head_dim
+    found: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCABULARY, HIDDEN)}
+    if not tied:
+        found["output.weight"] = (VOCABULARY, HIDDEN)
+    found["output_norm.weight"] = (HIDDEN,)
+    norms = ["attn_norm", "ffn_norm", *(["post_attention_norm", "post_ffw_norm"] if gemma else [])]
+    for layer in range(GEMMA_LAYERS if gemma else LAYERS):
+        stem = f"blk.{layer}."
+        found |= {f"{stem}{norm}.weight": (HIDDEN,) for norm in norms}
+        for name, rows in (("q", q), ("k", kv), ("v", kv)):
+            found[f"{stem}attn_{name}.weight"] = (rows, HIDDEN)
+            if architecture == "qwen2":
+                found[f"{stem}attn_{name}.bias"] = (rows,)
+            if explicit and name != "v":
+                found[f"{stem}attn_{name}_norm.weight"] = (head_dim,)
+        found[stem + "attn_output.weight"] = (HIDDEN, q)
+        found[stem + "ffn_gate.weight"] = (FEED_FORWARD, HIDDEN)
+        found[stem + "ffn_up.weight"] = (FEED_FORWARD, HIDDEN)
+        found[stem + "ffn_down.weight"] = (HIDDEN, FEED_FORWARD)
+    return found
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perjoule.errors import InputError
-from perjoule_backends.checkpoints.tokenizer import CONFIG_FILE
+from perjoule_backends.checkpoints.published_tokenizer import TOKENIZER_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ class _Config(msgspec.Struct):
 
 def chat_prompts(folder: Path, conversations: Sequence[Sequence[Mapping[str, Any]]], **variables: Any) -> list[str]:
     """Render with the template that ``write_tokenizer`` saved; encode the texts with ``encode_template``."""
-    config = msgspec.json.decode((folder / CONFIG_FILE).read_bytes(), type=_Config)
+    config = msgspec.json.decode((folder / TOKENIZER_CONFIG).read_bytes(), type=_Config)
     if config.chat_template is None:
         raise InputError("the checkpoint carries no chat template", hint=_HINT)
     tokens = {"bos_token": config.bos_token or "", "eos_token": config.eos_token or ""}

@@ -23,15 +23,16 @@ def model_facts(
     weights_bytes: int,
     streamed_bytes_per_token: int | str,
     kv_bytes_per_position: int | str,
-    source_format: str = "gguf",
-    weights: Literal["trained", "synthetic"] = "trained",
+    source_format: str | None = None,
+    weights: Literal["trained", "synthetic"] | None = None,
 ) -> ModelFacts:
     """Put together the facts of a model as an engine runs it.
 
     ``bits_per_weight`` and ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one
     token (``streamed_bytes_per_token``) and ``kv_bytes_per_position`` (all layers) may be the reason why they are not
-    known.
+    known. ``source_format`` and ``weights`` are the checkpoint's unless given.
     """
+    file = checkpoint.format != "synthetic"
     streamed, kv = streamed_bytes_per_token, kv_bytes_per_position
     return ModelFacts(
         ref=_without_folders(ref),
@@ -42,11 +43,12 @@ def model_facts(
         license=checkpoint.license,
         architecture=architecture,
         parameters=parameters,
-        weights=weights,
-        source_format=source_format,
+        weights=weights or checkpoint.weights,
+        source_format=source_format or checkpoint.format,
         source_quantization=checkpoint.source_quantization,
         file_sha256=checkpoint.sha256,
-        file_bytes=checkpoint.file_bytes,
+        file_bytes=checkpoint.file_bytes if file else None,
+        file_bytes_missing=UNSET if file else "the weights are drawn at random: there is no file",
         tokenizer_sha256=tokenizer_sha256,
         runtime_quantization=runtime_quantization,
         bits_per_weight=bits_per_weight,
@@ -55,6 +57,7 @@ def model_facts(
         streamed_bytes_per_token_missing=streamed if isinstance(streamed, str) else UNSET,
         kv_bytes_per_position=None if isinstance(kv, str) else kv,
         kv_bytes_per_position_missing=kv if isinstance(kv, str) else UNSET,
+        left_out=checkpoint.left_out or UNSET,
     )
 
 

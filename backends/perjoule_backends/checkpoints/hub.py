@@ -24,7 +24,18 @@ SCHEME = "hf:"
 # The library reports its caller to the hub, with a request of its own, unless it is told not to before it is loaded.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 _REF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@\s]+))?(?:@(?P<revision>[\w./-]+))?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+CONFIG = "config.json"
+_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_BESIDE = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+)
+_PICKLED = (".bin", ".pt", ".pth")
 _OTHERWISE = "check the network, or use a name of `perjoule models list` or the path of a .gguf file"
 
 
@@ -38,26 +49,47 @@ class HubFile(Record, frozen=True, kw_only=True):
     file_bytes: int
 
 
+class HubPart(Record, frozen=True, kw_only=True):
+    """A file of a checkpoint folder; the hub states a SHA-256 of large files, git's SHA-1 of the others."""
+
+    name: str
+    file_bytes: int
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+class HubFolder(Record, frozen=True, kw_only=True):
+    """A repository that is a checkpoint folder, at one commit."""
+
+    repository: str
+    revision: str
+    parts: tuple[HubPart, ...]
+
+
 def parse(ref: str) -> tuple[str, str | None, str | None]:
     """Return (repository, file or None, revision or None) of ``hf:org/repo[/file][@rev]``."""
     match = _REF.fullmatch(ref)
     file = match["file"] if match else None
     if not match or (file and (not file.endswith(".gguf") or ".." in PurePosixPath(file).parts)):
         raise InputError(
-            f"{ref}: not a reference of the hub", hint="write hf:org/repo/file.gguf, or hf:org/repo@revision"
+            f"{ref}: not a reference of the hub", hint="write hf:org/repo/file.gguf, or hf:org/repo[@revision]"
         )
     return match["repo"], file, match["revision"]
 
 
-def look_up(ref: str) -> HubFile:
-    """Ask the hub what stands behind a reference.
+def look_up(ref: str) -> HubFile | HubFolder:
+    """Ask the hub what stands behind a reference: a GGUF file, or a repository that is a checkpoint folder.
 
     Raises ``InputError`` when there is no such file or more than one to choose from, ``HostError`` when the hub
     cannot be reached.
     """
     repository, file, revision = parse(ref)
     _refuse_offline()
-    file = file or _only_gguf(ref, repository, revision)
+    if file is None:
+        found = _listed(ref, repository, revision)
+        if isinstance(found, HubFolder):
+            return found
+        file = found
     stated = _metadata(ref, repository, file, revision)
     if not stated.commit_hash or not stated.size or not _SHA256.fullmatch(stated.etag or ""):
         raise InputError(f"{ref}: the hub states no SHA-256 for {file}", hint=_OTHERWISE)
@@ -111,18 +143,43 @@ def _metadata(ref: str, repository: str, file: str, revision: str | None) -> Any
         _explain(ref, error)
 
 
-def _only_gguf(ref: str, repository: str, revision: str | None) -> str:
+def _listed(ref: str, repository: str, revision: str | None) -> HubFolder | str:
+    """Return what a repository without a named file stands for: a folder of safetensors, or its only GGUF file."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     try:
-        entries = HfApi().model_info(repository, revision=revision, timeout=CONNECT_S).siblings or []
+        info = HfApi().model_info(repository, revision=revision, timeout=CONNECT_S, files_metadata=True)
     except Exception as error:  # noqa: BLE001 - as above
         _explain(ref, error)
-    names = sorted(entry.rfilename for entry in entries if entry.rfilename.endswith(".gguf"))
-    if len(names) != 1:
-        choice = ", ".join(names[:8]) or "none"
-        raise InputError(f"{ref}: the repository holds {len(names)} .gguf files", hint=f"name one: {choice}")
-    return names[0]
+    entries = {entry.rfilename: entry for entry in info.siblings or []}
+    weights = [name for name in entries if _WEIGHTS.fullmatch(name)]
+    if CONFIG in entries and weights:
+        names = [name for name in _BESIDE if name in entries] + weights
+        return HubFolder(
+            repository=repository,
+            revision=str(info.sha),
+            parts=tuple(_part(ref, entries[name]) for name in sorted(names)),
+        )
+    ggufs = sorted(name for name in entries if name.endswith(".gguf"))
+    if len(ggufs) != 1:
+        pickled = next((name for name in entries if name.endswith(_PICKLED)), None)
+        if pickled and not ggufs:
+            raise InputError(
+                f"{ref}: its weights are pickled ({pickled[:60]}), which can run code when loaded: never opened",
+                hint="use a repository with safetensors or GGUF files",
+            )
+        choice = ", ".join(ggufs[:8]) or "none"
+        raise InputError(f"{ref}: the repository holds {len(ggufs)} .gguf files", hint=f"name one: {choice}")
+    return ggufs[0]
+
+
+def _part(ref: str, entry: Any) -> HubPart:
+    sha256 = entry.lfs.sha256 if entry.lfs else None
+    if not isinstance(entry.size, int) or not (_SHA256.fullmatch(sha256 or "") or _SHA1.fullmatch(entry.blob_id or "")):
+        raise InputError(f"{ref}: the hub states no hash for {entry.rfilename[:80]}", hint=_OTHERWISE)
+    return HubPart(
+        name=entry.rfilename, file_bytes=entry.size, sha256=sha256, git_sha1=None if sha256 else entry.blob_id
+    )
 
 
 def _refuse_offline() -> None:

@@ -10,6 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from perjoule.errors import InputError
+from perjoule_backends.checkpoints.metadata_keys import TOKENIZER_FILES
+from perjoule_backends.checkpoints.published_tokenizer import TokenizerFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # llama.cpp token types
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>")
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end|>")
 # llama.cpp reads these as control tokens whatever type the file gives them; equal ids need the same.
-_ALWAYS_CONTROL = frozenset({*_END_OF_TURN, "</s>"})
+_ALWAYS_CONTROL = frozenset({*END_OF_TURN, "</s>"})
 MAX_TOKENS, MAX_CHARACTERS = 1 << 20, 32 << 20  # of a vocabulary; the largest published has 262,144 and 2 million
 _MAX_PIECE = 256  # characters of a SentencePiece token; all its cuts are tried, so length costs its square
 _DAMAGED = "the file is damaged: download the checkpoint again"
@@ -43,10 +45,13 @@ _PRE_TOKENIZERS = {
 
 
 class CheckpointTokenizer:
-    """Text to ids and back. ``encode`` reads special tokens as plain text, ``encode_template`` as tokens."""
+    """Text to ids and back. ``encode`` reads special tokens as plain text, ``encode_template`` as tokens.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    ``folder`` is where ``write_tokenizer`` saved it, with the chat template.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, folder: Path | None = None) -> None:
+        self._tokenizer, self._folder = tokenizer, folder
 
     def encode(self, text: str) -> list[int]:
         self._tokenizer.encode_special_tokens = True  # the library's name for "as if it were plain text"
@@ -56,6 +61,19 @@ class CheckpointTokenizer:
         self._tokenizer.encode_special_tokens = False
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def chat_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
+        """Return the ids of each conversation in the checkpoint's own template, up to where the answer begins.
+
+        Raises ``InputError`` where there is no template, or where it refuses a conversation.
+        """
+        from perjoule_backends.checkpoints.chat_template import chat_prompts  # noqa: PLC0415 - starts a process
+
+        if self._folder is None:
+            raise InputError(
+                "the checkpoint carries no chat template", hint="use a checkpoint that was trained to chat"
+            )
+        return [self.encode_template(text) for text in chat_prompts(self._folder, conversations)]
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
@@ -63,10 +81,13 @@ class CheckpointTokenizer:
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> str:
     """Save tokenizer.json and tokenizer_config.json into ``folder``; return the SHA-256 of both together.
 
-    Raises ``InputError`` for a tokenizer family that is not known here, or a vocabulary that makes no sense.
+    Metadata of a GGUF file describe the tokenizer, those of other sources carry it as published. Raises ``InputError``
+    for a tokenizer family that is not known here, or a vocabulary that makes no sense.
     """
+    published = metadata.get(TOKENIZER_FILES)
+    if isinstance(published, TokenizerFiles):
+        return _save(published.text, published.config, folder)
     tokenizer = build_tokenizer(metadata)
-    text = tokenizer.to_str()
     tokens = metadata["tokenizer.ggml.tokens"]
     bos, eos = (_token_id(metadata, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
     template = metadata.get("tokenizer.chat_template")
@@ -80,6 +101,10 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> str:
         "vocabulary": len(tokens),
         "chat_template": template if isinstance(template, str) else None,
     }
+    return _save(tokenizer.to_str(), config, folder)
+
+
+def _save(text: str, config: Mapping[str, Any], folder: Path) -> str:
     config_text = json.dumps(config, ensure_ascii=False, sort_keys=True)
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
     (folder / CONFIG_FILE).write_text(config_text, encoding="utf-8")
@@ -91,7 +116,7 @@ def load_tokenizer(folder: Path) -> CheckpointTokenizer:
     from tokenizers import Tokenizer  # noqa: PLC0415 - 20 MB that `perjoule --help` does not need
 
     text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-    return CheckpointTokenizer(Tokenizer.from_str(text))
+    return CheckpointTokenizer(Tokenizer.from_str(text), folder)
 
 
 def stop_ids(metadata: Mapping[str, Any]) -> list[int]:
@@ -100,7 +125,7 @@ def stop_ids(metadata: Mapping[str, Any]) -> list[int]:
     declared = (_token_id(metadata, f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
     found = {index for index in declared if index is not None}
     for index, (token, kind) in enumerate(zip(tokens, _kinds(metadata, tokens), strict=True)):
-        if kind == _CONTROL and token in _END_OF_TURN:
+        if kind == _CONTROL and token in END_OF_TURN:
             found.add(index)
     return sorted(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,25 @@ from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from perjoule.protocols import Engine, LogitsEngine, Progress
 
 QUANTS = ("faithful", "int8", "int4", "fp32")
 INSTALL = "pip install 'perjoule[cpu]'"
-_OPTIONS = ("spinning",)
+OPTIONS = ("spinning", "fused_mlp")
 
 
 class OnnxRuntimeBackend:
-    """Decoder graphs built from GGUF files, on ONNX Runtime's CPU provider."""
+    """Decoder graphs built from GGUF files, safetensors folders or random weights, on ONNX Runtime's CPU provider."""
 
     def info(self) -> BackendInfo:
         return BackendInfo(
             name="onnxruntime",
-            summary="decoder graph built from the GGUF file, blockwise quantized, ONNX Runtime CPU",
+            summary="decoder graph built from the checkpoint, blockwise quantized, ONNX Runtime CPU",
             devices=("cpu",),
-            formats=("gguf",),
+            formats=("gguf", "safetensors", "synthetic"),
             quants=QUANTS,
             available=find_spec("onnxruntime") is not None,
             install=INSTALL,
@@ -40,49 +44,14 @@ class OnnxRuntimeBackend:
 
     def prepare(self, ref: str, options: EngineOptions, progress: Progress) -> Prepared:
         """Resolve, read and convert the checkpoint; see ``convert`` for what a folder holds."""
-        from pathlib import Path  # noqa: PLC0415
-
-        from perjoule_backends.checkpoints.facts import model_facts  # noqa: PLC0415
-        from perjoule_backends.checkpoints.gguf import read_gguf  # noqa: PLC0415 - heavy: only in the child
-        from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415
-        from perjoule_backends.onnxruntime.architecture import parameter_count, read_architecture  # noqa: PLC0415
-        from perjoule_backends.onnxruntime.convert import converted_folder  # noqa: PLC0415
-        from perjoule_backends.onnxruntime.manifest import read_manifest  # noqa: PLC0415
-
         _check(options)
-        checkpoint = resolve(ref, progress)
-        gguf = read_gguf(Path(checkpoint.path))
-        arch = read_architecture(gguf)
-        folder = converted_folder(gguf, checkpoint.sha256, arch, options.quant, progress)
-        manifest = read_manifest(folder)
-        model = model_facts(
-            ref,
-            checkpoint,
-            architecture=arch.name,
-            parameters=parameter_count(gguf),
-            tokenizer_sha256=manifest.tokenizer_sha256,
-            runtime_quantization=options.quant,
-            bits_per_weight=manifest.bits_per_weight,
-            weights_bytes=manifest.weights_bytes,
-            streamed_bytes_per_token=manifest.streamed_bytes_per_token,
-            kv_bytes_per_position=arch.kv_bytes_per_position,
-        )
-        context = min(options.context_tokens, arch.context)
-        return Prepared(folder=str(folder), model=model, context_tokens=context, stop_ids=manifest.stop_ids)
+        return convert_checkpoint(ref, options, progress)
 
     def load(self, prepared: Prepared, options: EngineOptions) -> Engine:
         from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine  # noqa: PLC0415
 
-        try:
+        with errors_of_loading(prepared.path):
             return OnnxRuntimeEngine(prepared.path, options, prepared.context_tokens)
-        except (PerjouleError, MemoryError):
-            raise
-        except Exception as error:
-            lines = str(error).strip().splitlines()
-            raise EngineError(
-                f"the converted model cannot be loaded: {lines[0][:200] if lines else type(error).__name__}",
-                hint=f"if it happens again, remove {prepared.path}: the next run makes it anew",
-            ) from error
 
     def scorer(self, prepared: Prepared, options: EngineOptions) -> LogitsEngine:
         """Return what gives logits of all positions, and loads nothing to generate with."""
@@ -115,6 +84,55 @@ class OnnxRuntimeBackend:
         return measure_fidelity(self.prepare(ref, options, progress), reference, options, progress)
 
 
+def convert_checkpoint(ref: str, options: EngineOptions, progress: Progress) -> Prepared:
+    """Resolve, read and convert the checkpoint; for every backend that runs such folders."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from perjoule_backends.checkpoints.facts import model_facts  # noqa: PLC0415
+    from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415 - heavy: only in the child
+    from perjoule_backends.checkpoints.source import open_weights  # noqa: PLC0415
+    from perjoule_backends.onnxruntime.architecture import parameter_count, read_architecture  # noqa: PLC0415
+    from perjoule_backends.onnxruntime.convert import converted_folder  # noqa: PLC0415
+    from perjoule_backends.onnxruntime.manifest import read_manifest  # noqa: PLC0415
+
+    checkpoint = resolve(ref, progress)
+    weights = open_weights(Path(checkpoint.path))
+    arch = read_architecture(weights)
+    folder = converted_folder(
+        weights, checkpoint.sha256, arch, options.quant, progress, fused_mlp=bool(options.extra.get("fused_mlp"))
+    )
+    manifest = read_manifest(folder)
+    model = model_facts(
+        ref,
+        checkpoint,
+        architecture=arch.name,
+        parameters=parameter_count(weights),
+        tokenizer_sha256=manifest.tokenizer_sha256,
+        runtime_quantization=options.quant,
+        bits_per_weight=manifest.bits_per_weight,
+        weights_bytes=manifest.weights_bytes,
+        streamed_bytes_per_token=manifest.streamed_bytes_per_token,
+        kv_bytes_per_position=arch.kv_bytes_per_position,
+    )
+    context = min(options.context_tokens, arch.context)
+    return Prepared(folder=str(folder), model=model, context_tokens=context, stop_ids=manifest.stop_ids)
+
+
+@contextmanager
+def errors_of_loading(folder: Path) -> Iterator[None]:
+    """Turn whatever an engine raises of a converted folder into one line that names it."""
+    try:
+        yield
+    except (PerjouleError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise EngineError(
+            f"the converted model cannot be loaded: {lines[0][:200] if lines else type(error).__name__}",
+            hint=f"if it happens again, remove {folder}: the next run makes it anew",
+        ) from error
+
+
 def _check(options: EngineOptions) -> None:
     if find_spec("onnxruntime") is None:
         raise HostError("onnxruntime is not installed", hint=INSTALL)
@@ -125,7 +143,8 @@ def _check(options: EngineOptions) -> None:
     if options.batch < 1:
         raise UsageError(f"a batch of {options.batch} sequences", hint="use at least 1")
     for key, value in options.extra.items():
-        if key not in _OPTIONS or not isinstance(value, bool):
+        if key not in OPTIONS or not isinstance(value, bool):
             raise UsageError(
-                f"backend option {key}={value!r} is not known", hint="there is: backend.spinning=true|false"
+                f"backend option {key}={value!r} is not known",
+                hint=f"there are, each true or false: {', '.join(f'backend.{name}' for name in OPTIONS)}",
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnxruntime as ort
 
 from perjoule.errors import InputError
@@ -14,11 +13,13 @@ from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.onnxruntime.batch import OnnxRuntimeBatch, Rows, refuse_length
 from perjoule_backends.onnxruntime.forward import ForwardPass, KeyValueCache
 from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, read_manifest
+from perjoule_backends.sampling import Picker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from perjoule.protocols import FinishReason, OnToken
@@ -59,7 +60,7 @@ class OnnxRuntimeEngine:
         refuse_length(prompt_ids, self._context)
         if self._batch is not None:
             self._end_batch()
-        pick = _Picker(sampling)
+        pick = Picker(sampling)
         prefill = ForwardPass(self._session, self._cache, self._manifest, length=len(prompt_ids))
         logits = prefill.run(prompt_ids, total=len(prompt_ids))
         for count in range(1, max_new_tokens + 1):
@@ -103,6 +104,7 @@ class OnnxRuntimeEngine:
             "provider": PROVIDER,
             "context_tokens": self._context,
             "quant": self._manifest.quant,
+            "fused_mlp": self._manifest.fused_mlp,
             "activations": "float32" if self._manifest.quant == "fp32" else "float32, int8 inside MatMulNBits",
             "kv_cache": "float32",
             "kv_cache_bytes": self._cache.nbytes,
@@ -130,20 +132,6 @@ class Scorer:
             )
         cache = KeyValueCache(self._manifest, len(ids))
         return ForwardPass(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
-
-
-class _Picker:
-    """Greedy (ties to the lowest id) or seeded sampling from the softmax at a temperature."""
-
-    def __init__(self, sampling: Sampling) -> None:
-        self._temperature = sampling.temperature
-        self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
-
-    def __call__(self, logits: NDArray[np.float32]) -> int:
-        if self._random is None:
-            return int(logits.argmax())
-        # Gumbel-max: the argmax of logits / T plus Gumbel noise is a draw from their softmax
-        return int((logits / self._temperature + self._random.gumbel(size=logits.shape)).argmax())
 
 
 def _give_back_freed_memory() -> None:

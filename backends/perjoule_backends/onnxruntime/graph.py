@@ -7,53 +7,31 @@ sum), GatherBlockQuantized. Inputs and outputs carry the names of ONNX Runtime G
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from onnx import TensorProto, helper
 
-from perjoule.records import Record
-from perjoule_backends.onnxruntime.manifest import Form
+from perjoule_backends.onnxruntime.attention import Attention
+from perjoule_backends.onnxruntime.nodes import CONTRIB, FUSED, Layout, Nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import ModelProto, NodeProto, ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
     from perjoule_backends.onnxruntime.architecture import Architecture
 
 OPSET, CONTRIB_OPSET = 18, 1
-CONTRIB = "com.microsoft"
-WEIGHTS_FILE = "weights.bin"
-INT8_ACTIVATIONS = 4  # MatMulNBits accuracy_level; without it 8-bit weights take a path 200 times slower
-_ELEMENT_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.UINT8: 1}
 
 
-class Stored(Record, frozen=True, kw_only=True):
-    """One initializer in the weights file."""
+def build(arch: Architecture, layout: Layout, *, all_positions: bool, lengths_from_mask: bool = False) -> ModelProto:
+    """Build the model: logits of the last position only, or of all positions (for quality).
 
-    name: str
-    element: int
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        size = _ELEMENT_BYTES[self.element]
-        for extent in self.shape:
-            size *= extent
-        return size
-
-
-class Layout(Record, frozen=True, kw_only=True):
-    """What the weights file holds: initializers by name, and the form of each matrix."""
-
-    stored: dict[str, Stored]
-    forms: dict[str, Form]
-
-
-def build(arch: Architecture, layout: Layout, *, all_positions: bool) -> ModelProto:
-    """Build the model: logits of the last position only, or of all positions (for quality)."""
-    return _Builder(arch, layout).build(all_positions=all_positions)
+    Lengths come as the inputs ``seqlens_k`` and ``total_sequence_length``, or are counted in an ``attention_mask`` as
+    ONNX Runtime GenAI gives it.
+    """
+    return _Builder(arch, layout, lengths_from_mask=lengths_from_mask).build(all_positions=all_positions)
 
 
 def save(model: ModelProto, path: Path) -> None:
@@ -61,38 +39,43 @@ def save(model: ModelProto, path: Path) -> None:
 
 
 class _Builder:
-    def __init__(self, arch: Architecture, layout: Layout) -> None:
-        self._arch, self._layout = arch, layout
-        self._nodes: list[NodeProto] = []
-        self._used: dict[str, TensorProto] = {}
+    def __init__(self, arch: Architecture, layout: Layout, *, lengths_from_mask: bool) -> None:
+        self._arch, self._lengths_from_mask = arch, lengths_from_mask
+        self._nodes = Nodes(layout, arch.norm_epsilon)
 
     def build(self, *, all_positions: bool) -> ModelProto:
-        arch = self._arch
-        hidden = self._embed("input_ids")
-        skip = ""
+        arch, nodes = self._arch, self._nodes
+        if self._lengths_from_mask:
+            self._count_mask()
+        attention = Attention(arch, nodes)
+        hidden, skip = self._embed("input_ids"), ""
         for layer in range(arch.layers):
-            hidden, normed = self._norm(hidden, skip, f"l{layer}.attn_norm")
-            attention = self._attention(layer, normed)
-            hidden, normed = self._norm(hidden, attention, f"l{layer}.ffn_norm")
-            skip = self._mlp(layer, normed)
-        _, normed = self._norm(hidden, skip, "output_norm")
+            stem = f"l{layer}."
+            hidden, normed = nodes.sum_and_norm(hidden, skip, stem + "attn_norm")
+            attended = self._post_norm(attention.add(layer, normed), stem + "post_attention_norm")
+            hidden, normed = nodes.sum_and_norm(hidden, attended, stem + "ffn_norm")
+            skip = self._post_norm(self._mlp(stem, normed), stem + "post_ffw_norm")
+        _, normed = nodes.sum_and_norm(hidden, skip, "output_norm")
         if not all_positions:
             normed = self._last_position(normed)
-        self._matmul(normed, "head", arch.vocabulary, arch.hidden, output="logits")
+        nodes.matmul(normed, "head", arch.vocabulary, arch.hidden, output="logits")
         graph = helper.make_graph(
-            self._nodes, "decoder", self._inputs(), self._outputs(), initializer=list(self._used.values())
-        )
+            nodes.made, "decoder", self._inputs(), self._outputs(), initializer=nodes.initializers
+        )  # fmt: skip
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, CONTRIB_OPSET)]
         return helper.make_model(graph, opset_imports=opsets, producer_name="perjoule", ir_version=10)
 
     def _inputs(self) -> list[ValueInfoProto]:
         arch = self._arch
         past: list[str | int | None] = ["batch", arch.kv_heads, "capacity", arch.head_dim]
-        inputs = [
-            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"]),
-            helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
-            helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
-        ]
+        inputs = [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])]
+        if self._lengths_from_mask:
+            inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "total"]))
+        else:
+            inputs += [
+                helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"]),
+                helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
+            ]
         return inputs + [
             helper.make_tensor_value_info(f"past_key_values.{layer}.{part}", TensorProto.FLOAT, past)
             for layer in range(arch.layers)
@@ -102,95 +85,58 @@ class _Builder:
     def _outputs(self) -> list[ValueInfoProto]:
         arch = self._arch
         present: list[str | int | None] = ["batch", arch.kv_heads, "capacity", arch.head_dim]
-        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "positions", arch.vocabulary])
+        logits = helper.make_tensor_value_info(
+            "logits", TensorProto.FLOAT, ["batch", 1 if self._lengths_from_mask else "positions", arch.vocabulary]
+        )
         return [logits] + [
             helper.make_tensor_value_info(f"present.{layer}.{part}", TensorProto.FLOAT, present)
             for layer in range(arch.layers)
             for part in ("key", "value")
         ]
 
-    def _weight(self, name: str) -> str:
-        """Use an initializer of the weights file."""
-        if name not in self._used:
-            stored = self._layout.stored[name]
-            tensor = TensorProto(name=name, data_type=stored.element, dims=stored.shape)
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", WEIGHTS_FILE), ("offset", stored.offset), ("length", stored.nbytes)):
-                tensor.external_data.add(key=key, value=str(value))
-            self._used[name] = tensor
-        return name
-
-    def _constant(self, name: str, values: list[int]) -> str:
-        # Small integers stay inline: external ones are invisible to shape inference.
-        self._used[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
-        return name
-
-    def _node(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
-        node = helper.make_node(operator, inputs, outputs, name=f"{operator}.{outputs[0]}", domain=domain, **attributes)
-        self._nodes.append(node)
-        return outputs[0]
+    def _count_mask(self) -> None:
+        """Make ``seqlens_k`` (ones of each row, less one) and ``total_sequence_length`` (its width) from the mask."""
+        nodes = self._nodes
+        one, second = nodes.constant("mask.one", np.array([1])), nodes.constant("mask.second", np.array(1))
+        counted = nodes.add("ReduceSum", ["attention_mask", one], ["mask.ones"], keepdims=0)
+        last = nodes.add("Sub", [counted, one], ["mask.last"])
+        nodes.add("Cast", [last], ["seqlens_k"], to=TensorProto.INT32)
+        width = nodes.add("Gather", [nodes.add("Shape", ["attention_mask"], ["mask.shape"]), second], ["mask.width"])
+        nodes.add("Cast", [width], ["total_sequence_length"], to=TensorProto.INT32)
 
     def _embed(self, ids: str) -> str:
-        form = self._layout.forms["embedding"]
-        if not form.block:
-            return self._node("Gather", [self._weight("embedding.weight"), ids], ["embedded"])
-        inputs = [self._weight("embedding.codes"), ids, self._weight("embedding.scales")]
-        return self._node(
-            "GatherBlockQuantized", inputs, ["embedded"], CONTRIB,
-            bits=form.bits, block_size=form.block, gather_axis=0, quantize_axis=1,
-        )  # fmt: skip
+        rows = self._nodes.lookup(ids, "embedding")
+        if self._arch.embedding_scale == 1:
+            return rows
+        scale = self._nodes.constant("embedding.scale", np.array(self._arch.embedding_scale, dtype=np.float32))
+        return self._nodes.add("Mul", [rows, scale], ["embedded"])
 
-    def _norm(self, hidden: str, skip: str, name: str) -> tuple[str, str]:
-        """Add ``skip`` to the running sum and normalize; return (running sum, normalized)."""
-        gamma, epsilon = self._weight(f"{name}.weight"), self._arch.norm_epsilon
-        if not skip:
-            normed = self._node(
-                "SimplifiedLayerNormalization", [hidden, gamma], [f"{name}.out"], epsilon=epsilon, axis=-1
-            )
-            return hidden, normed
-        outputs = [f"{name}.out", "", "", f"{name}.sum"]
-        self._node("SkipSimplifiedLayerNormalization", [hidden, skip, gamma], outputs, CONTRIB, epsilon=epsilon)
-        return f"{name}.sum", f"{name}.out"
+    def _post_norm(self, x: str, name: str) -> str:
+        return self._nodes.norm(x, name) if self._arch.post_norm else x
 
-    def _matmul(self, x: str, name: str, rows: int, columns: int, *, bias: bool = False, output: str = "") -> str:
-        output = output or f"{name}.out"
-        form = self._layout.forms[name]
-        if not form.block:
-            product = f"{name}.product" if bias else output
-            self._node("MatMul", [x, self._weight(f"{name}.weight")], [product])
-            return self._node("Add", [product, self._weight(f"{name}.bias")], [output]) if bias else output
-        inputs = [x, self._weight(f"{name}.codes"), self._weight(f"{name}.scales")]
-        if bias:
-            inputs += ["", "", self._weight(f"{name}.bias")]
-        return self._node(
-            "MatMulNBits", inputs, [output], CONTRIB,
-            N=rows, K=columns, bits=form.bits, block_size=form.block, accuracy_level=INT8_ACTIVATIONS,
-        )  # fmt: skip
+    def _mlp(self, stem: str, x: str) -> str:
+        arch, nodes = self._arch, self._nodes
+        gate, up = self._gate_and_up(stem, x)
+        if arch.activation == "silu":
+            # SiLU is QuickGelu with alpha 1: x * sigmoid(alpha * x), one operator instead of two
+            activated = nodes.add("QuickGelu", [gate], [stem + "activated"], CONTRIB, alpha=1.0)
+        else:
+            activated = nodes.add("FastGelu", [gate], [stem + "activated"], CONTRIB)  # its tanh approximation
+        product = nodes.add("Mul", [activated, up], [stem + "gated"])
+        return nodes.matmul(product, stem + "down", arch.hidden, arch.feed_forward)
 
-    def _attention(self, layer: int, x: str) -> str:
-        arch, stem = self._arch, f"l{layer}."
-        qkv = self._matmul(x, stem + "qkv", arch.qkv_rows, arch.hidden, bias=arch.attention_bias)
-        past = [f"past_key_values.{layer}.key", f"past_key_values.{layer}.value"]
-        rotary = [self._weight("rotary.cos"), self._weight("rotary.sin")]
-        outputs = [f"{stem}attention", f"present.{layer}.key", f"present.{layer}.value"]
-        self._node(
-            "GroupQueryAttention",
-            [qkv, "", "", *past, "seqlens_k", "total_sequence_length", *rotary],
-            outputs, CONTRIB,
-            num_heads=arch.heads, kv_num_heads=arch.kv_heads, do_rotary=1,
-            rotary_interleaved=int(arch.rotary_interleaved),
-        )  # fmt: skip
-        return self._matmul(outputs[0], stem + "attn_output", arch.hidden, arch.heads * arch.head_dim)
-
-    def _mlp(self, layer: int, x: str) -> str:
-        arch, stem = self._arch, f"l{layer}."
-        gate = self._matmul(x, stem + "gate", arch.feed_forward, arch.hidden)
-        up = self._matmul(x, stem + "up", arch.feed_forward, arch.hidden)
-        # SiLU is QuickGelu with alpha 1: x * sigmoid(alpha * x), one operator instead of two
-        activated = self._node("QuickGelu", [gate], [stem + "silu"], CONTRIB, alpha=1.0)
-        product = self._node("Mul", [activated, up], [stem + "gated"])
-        return self._matmul(product, stem + "down", arch.hidden, arch.feed_forward)
+    def _gate_and_up(self, stem: str, x: str) -> tuple[str, str]:
+        arch, nodes = self._arch, self._nodes
+        if not nodes.has(stem + FUSED):
+            gate, up = (nodes.matmul(x, stem + part, arch.feed_forward, arch.hidden) for part in ("gate", "up"))
+            return gate, up
+        both = nodes.matmul(x, stem + FUSED, 2 * arch.feed_forward, arch.hidden)
+        nodes.add("Split", [both], [stem + "gate.out", stem + "up.out"], axis=-1, num_outputs=2)
+        return stem + "gate.out", stem + "up.out"
 
     def _last_position(self, x: str) -> str:
-        starts, ends = self._constant("last.start", [-1]), self._constant("last.end", [2**31 - 1])
-        return self._node("Slice", [x, starts, ends, self._constant("last.axis", [1])], ["last"])
+        start, end, axis = (
+            self._nodes.constant(f"last.{name}", np.array([value]))
+            for name, value in (("start", -1), ("end", 2**31 - 1), ("axis", 1))
+        )
+        return self._nodes.add("Slice", [x, start, end, axis], ["last"])

@@ -35,6 +35,7 @@ class Manifest(Record, frozen=True, kw_only=True):
 
     architecture: Architecture
     quant: str
+    fused_mlp: bool
     weights_bytes: int
     streamed_bytes_per_token: int
     bits_per_weight: float

@@ -39,8 +39,15 @@ def quantize(weights: NDArray[np.float32], form: Form) -> tuple[NDArray[np.uint8
         codes = _codes(blocks, scales, -127, 127) + 128
         return codes.astype(np.uint8), scales
     scales = _int4_scales(blocks)
-    nibbles: NDArray[np.uint8] = (_codes(blocks, scales, -8, 7) + 8).astype(np.uint8)
-    return (nibbles[:, :, 0::2] | (nibbles[:, :, 1::2] << 4)).astype(np.uint8), scales
+    return pack((_codes(blocks, scales, -8, 7) + 8).astype(np.uint8), form), scales
+
+
+def pack(codes: NDArray[np.uint8], form: Form) -> NDArray[np.uint8]:
+    """Pack integers, shape (N, K / block, block): two of 4 bits share a byte, the first of them its lower half."""
+    if form.bits == 8:  # noqa: PLR2004
+        return codes
+    packed: NDArray[np.uint8] = codes[:, :, 0::2] | (codes[:, :, 1::2] << np.uint8(4))
+    return packed
 
 
 def dequantize(packed: NDArray[np.uint8], scales: NDArray[np.float32], form: Form) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perjoule.checks import quality, sensors, service, spread
+from perjoule.checks import quality, sensors, server, service, spread
 from perjoule.noise import checks as noise_checks
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_checks"]
 
-_RULES = (*spread.RULES, *noise_checks.RULES, *service.RULES, *quality.RULES, *sensors.RULES)
+_RULES = (*spread.RULES, *noise_checks.RULES, *service.RULES, *server.RULES, *quality.RULES, *sensors.RULES)
 
 
 def run_checks(result: RunResult) -> tuple[Check, ...]:

@@ -22,10 +22,13 @@ COMMANDS = {
     "tune": "find the configuration of least energy (or latency) that meets a limit",
     "show": "print results",
     "compare": "is a result better or worse than another, or not to be told from it",
+    "claim": "does a stated claim hold here: measure what is missing, then judge",
     "verify": "check that results are whole and follow from their samples",
     "publish": "check results, take out what is private, and put them on a static site",
     "query": "SQL over the results in a folder",
     "upgrade": "write older results in the newest version",
+    "import": "keep what llama-bench or optimum-benchmark measured, apart from results",
+    "export": "results as CSV, for a workflow's summary, or in MLCommons' draft energy schema",
     "models": "list, fetch and describe checkpoints",
     "scenarios": "list and explain loads",
     "backends": "list engines and what is missing for them",
@@ -33,6 +36,7 @@ COMMANDS = {
     "calibrate": "fit joules to seconds and bytes, for when the sensor is gone",
     "doctor": "what can be measured on this machine, and why not more",
 }
+_MODULES = {"import": "importing", "export": "exporting"}  # of the commands whose name Python keeps or would confuse
 _BUG = "this is a bug in perjoule: please report it with what --debug prints"
 
 
@@ -59,7 +63,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=described, allow_abbrev=False)
         sub.add_argument("--debug", action="store_true", help="show tracebacks")
         if command in (name, None):
-            module = import_module(f"perjoule.cli.{name}")
+            module = import_module(f"perjoule.cli.{_MODULES.get(name, name)}")
             module.add_arguments(sub)
             sub.set_defaults(action=module.execute)
     return parser

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from perjoule import registry
 from perjoule.cli.run import checked_threads
+from perjoule.errors import UsageError
 from perjoule.protocols import EngineOptions
 from perjoule.render.format import significant, size
 from perjoule.render.plain import printable
@@ -15,15 +19,16 @@ from perjoule.render.plain import printable
 if TYPE_CHECKING:
     import argparse
 
-_ENGINE = "onnxruntime"  # the backend that owns the catalogue
+_ENGINE = "onnxruntime"  # the backend that describes models
+_CATALOGUE = "perjoule_backends.checkpoints.listing"  # by name: checkpoints are none of the profiler's own parts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="what", metavar="list|pull|info")
-    actions.add_parser("list", help="checkpoints known by name")
+    actions.add_parser("list", help="checkpoints and models known by name, and what can be done with them here")
     pull = actions.add_parser("pull", help="fetch into the cache and check the hash")
     pull.add_argument("refs", nargs="+", metavar="REF")
-    info = actions.add_parser("info", help="what a checkpoint is")
+    info = actions.add_parser("info", help="what a checkpoint is, and how its matrices are kept")
     info.add_argument("ref", metavar="REF")
     info.add_argument("--fidelity", action="store_true", help="also measure KL against the file's own weights in fp32")
     info.add_argument("--quant", default="faithful", metavar="Q")
@@ -38,17 +43,28 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     if args.what == "info":
         return _info(engine, args)
-    for row in engine.catalogue():
-        cached = "cached" if row["cached"] else "-"
-        print(f"{row['name']:<40} {row['vendor']:<13} {size(row['file_bytes']):>9}  {cached:<7} {row['license']}")  # noqa: T201
+    for row in import_module(_CATALOGUE).entries():
+        print(_line(row))  # noqa: T201
     return 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a line of the list: name, vendor, size, what can be done here, licence; or why nothing can."""
+    weights = size(row["file_bytes"]) if row["file_bytes"] else f"{significant(row['parameters'] / 1e9, 3)} B par."
+    can = ", ".join(row["can"]) or "not here"
+    line = f"{row['name']:<34} {row['vendor']:<13} {row['country']:<2} {weights:>13}  {can:<46} {row['license']}"
+    return f"{line}\n    {row['refusal']}" if row["refusal"] else line
 
 
 def _info(engine: Any, args: argparse.Namespace) -> int:
     threads = checked_threads(args.threads)
     options = EngineOptions(quant=args.quant, threads=threads)
-    facts = engine.describe(args.ref, options, _progress)
+    prepared = engine.prepare(args.ref, options, _progress)
+    facts = msgspec.to_builtins(prepared.model)
+    facts["import"] = import_module(_CATALOGUE).import_of(args.ref, prepared.folder, _progress)
     if args.fidelity:
+        if facts["weights"] == "synthetic":
+            raise UsageError(f"{args.ref}: weights drawn at random have no quality to measure", hint="omit --fidelity")
         facts["fidelity"] = engine.fidelity(args.ref, options, _progress)
     print(json.dumps(facts, indent=2, ensure_ascii=True))  # noqa: T201
     return 0

@@ -66,6 +66,15 @@ def checked_nice(wanted: int | None) -> int | None:
     return wanted
 
 
+def checked_server(pid: int | None) -> int | None:
+    """Return the id of the server's process. Raises ``UsageError`` where there is none of that id."""
+    if pid is not None:
+        from perjoule.server_process import ServerProcesses  # noqa: PLC0415 - only where a server is asked
+
+        ServerProcesses(pid)
+    return pid
+
+
 def split_settings(settings: list[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the changes to the scenario, to the engine and to the run that ``--set`` asks for."""
     scenario: dict[str, Any] = {}
@@ -109,12 +118,14 @@ def reproduce(args: argparse.Namespace, scenarios: Iterable[Scenario]) -> str:
     for option in ("model", "backend", "meter"):
         for value in getattr(args, option) or ():
             words += [f"--{option}", without_argument(value) if option == "meter" else _scrubbed(value)]
-    words += ["--device", args.device, "--quant", args.quant, "--seed", str(args.seed)]
+    words += [] if args.device is None else ["--device", args.device]
+    words += ["--quant", args.quant, "--seed", str(args.seed)]
     for option in ("threads", "rigor", "time_budget", "tdp", "pin", "nice"):
         value = getattr(args, option)
         if value is not None:
             words += [f"--{option.replace('_', '-')}", str(value)]
     words += ["--control"] if args.control else []
+    words += ["--server-pid", "..."] if args.server_pid is not None else []
     for setting in args.set:
         key, _, value = setting.partition("=")
         words += ["--set", f"{key}={_scrubbed(value)}"]

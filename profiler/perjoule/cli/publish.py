@@ -58,6 +58,8 @@ def _tell(outcome: Outcome, folder: Path, site: Path) -> None:
         print(one_line(str(folder / path)))  # noqa: T201
         if path in outcome.scrubbed:
             _say(f"taken out of {path}: what looked private in {', '.join(outcome.scrubbed[path])}; its id is new")
+    for path, note in outcome.notes:
+        _say(f"note: {path}: {note}")
     for path, there in outcome.twice:
         _say(f"note: {path} is published already: {there}")
     for path in outcome.unreadable:

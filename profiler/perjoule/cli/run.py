@@ -15,6 +15,7 @@ from perjoule import host, registry
 from perjoule.cli.cost import CostOptions, add_cost_arguments
 from perjoule.cli.options import (
     checked_nice,
+    checked_server,
     checked_threads,
     refuse_unrecordable,
     reproduce,
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})"
     )
     parser.add_argument("--backend", action="append", metavar="NAME", help="engine (onnxruntime)")
-    parser.add_argument("--device", default="cpu", metavar="cpu|cuda:N")
+    parser.add_argument("--device", metavar="cpu|cuda:N", help="default: the first that the engine has")
     parser.add_argument("--threads", metavar="N,...", help="default: physical cores this process may use")
     parser.add_argument("--quant", default="faithful", metavar="Q,...", help="faithful (default), int8, int4, fp32")
     parser.add_argument("--quality", choices=("none", "fidelity", "full"), default="fidelity",
@@ -64,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control", action="store_true", help="measure each configuration twice, as A and A'")
     parser.add_argument("--pin", metavar="CPUS", help="bind the measured process to CPUs, e.g. 0-1")
     parser.add_argument("--nice", type=int, metavar="N", help="niceness of the measured process")
+    parser.add_argument("--server-pid", type=int, metavar="PID",
+                        help="process of the server that is asked: its CPU time, memory and joules")  # fmt: skip
     parser.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"where results go (./{DEFAULT_OUT})")
     parser.add_argument("--html", metavar="FILE", help="also write a report for a browser")
     parser.add_argument("--json", metavar="FILE|-", help="also write JSON Lines, one result a line")
@@ -145,6 +148,7 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
     cpus = len(usable_cpus() if pin is None else pin)
     for name in args.meter or ():
         registry.load("perjoule.meters", name.partition(":")[0])
+    infos = {name: registry.backend(name).info() for name in args.backend or ["onnxruntime"]}
     matrix = Matrix(
         scenarios=tuple(scenarios),
         engines=tuple((b, model) for b in args.backend or ["onnxruntime"] for model in _models(args.model, b)),
@@ -152,12 +156,12 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         default_threads=min(cpus, host.default_threads()),
         cpus=cpus,
         quants=tuple(words_of(args.quant, "--quant")),
-        device=args.device,
+        device=args.device or "cpu",
+        devices={name: info.devices[0] for name, info in infos.items()} if args.device is None else {},
         extra=backend_set,
         control=args.control,
     )
     configurations = combine(matrix)
-    infos = {name: registry.backend(name).info() for name in args.backend or ["onnxruntime"]}
     for configuration in configurations:
         refuse_impossible(configuration, infos[configuration.backend], cpus)
     if args.tdp is not None and not 0 < args.tdp < math.inf:
@@ -174,6 +178,7 @@ def make_plan(args: argparse.Namespace) -> RunPlan:
         reproduce=command,
         pin=pin,
         nice=checked_nice(args.nice),
+        server_pid=checked_server(args.server_pid),
         notes=left_out(matrix),
         quality=args.quality,
     )

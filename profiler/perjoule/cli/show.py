@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 from perjoule import store
 from perjoule.cli.cost import CostOptions, add_cost_arguments
+from perjoule.errors import UsageError
 from perjoule.render.plain import printable
+from perjoule.store.read import ImportedError
 
 if TYPE_CHECKING:
     import argparse
+
+    from perjoule.interchange import ImportedRecord
+    from perjoule.records import RunResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,11 @@ def execute(args: argparse.Namespace) -> int:
     cost = CostOptions(args, summary=not args.html)
     from perjoule.cli.output import result_files  # noqa: PLC0415
 
-    results = [store.load(path) for path in result_files(args.files)]
+    results, imported = _read(result_files(args.files))
+    if args.html and imported:
+        raise UsageError(
+            "--html makes a report of results, and a record of another tool is none", hint="leave out what was imported"
+        )
     if args.html:
         from perjoule.cli.output import check_files, write_new  # noqa: PLC0415
         from perjoule.render.html import report  # noqa: PLC0415
@@ -36,5 +45,25 @@ def execute(args: argparse.Namespace) -> int:
         write_new(out, report(results))
         print(f"written: {printable(args.html)}", file=sys.stderr)  # noqa: T201
         return 0
-    print_summary(results, [], cost)
+    if results:
+        print_summary(results, [], cost)
+    if imported:
+        from perjoule.interchange.shown import lines  # noqa: PLC0415
+
+        for line in (line for record in imported for line in lines(record)):
+            print(line)  # noqa: T201
     return 0
+
+
+def _read(paths: list[Path]) -> tuple[list[RunResult], list[ImportedRecord]]:
+    """Return the results, and apart from them what was imported from other tools. Raises ``InputError``."""
+    from perjoule.interchange import load_imported  # noqa: PLC0415
+
+    results: list[RunResult] = []
+    imported: list[ImportedRecord] = []
+    for path in paths:
+        try:
+            results.append(store.load(path))
+        except ImportedError:
+            imported.append(load_imported(path))
+    return results, imported

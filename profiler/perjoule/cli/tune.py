@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from perjoule.scenario import Scenario
 
 _QUANTS: dict[str, list[str]] = {"onnxruntime": ["faithful", "int8"]}  # where nothing is said
-_SPINS: dict[str, list[bool | None]] = {"onnxruntime": [True, False]}
+# Options of an engine to try beside quants and threads: as many as make each engine's race about as long.
+_VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "onnxruntime": [{"spinning": True}, {"spinning": False}],
+    "llamacpp": [{}, {"flash_attn": False}, {"ubatch": 128}],
+    "openvino": [{}, {"attention": "paged"}, {"kv_type": "f16"}],
+}
 _LIMIT = re.compile(r"(ttft|tpot)=([0-9.]+)(ms|s)")
 _SPENT_S = 600.0
+_UNSAID = "unsaid"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,11 +141,10 @@ def _field(args: argparse.Namespace, scenario: Scenario, extra: dict[str, Any]) 
     seen: list[Configuration] = []
     for backend in args.backend or ["onnxruntime"]:
         quants = words_of(args.quant, "--quant") if args.quant else _QUANTS.get(backend, ["faithful"])
-        spins = [None] if "spinning" in extra else _SPINS.get(backend, [None])
-        for batch, spin, count in product(batches, spins, threads):
-            if spin is False and count == 1:
+        for batch, variant, count in product(batches, _variants(backend, extra), threads):
+            if variant.get("spinning") is False and count == 1:
                 continue
-            options = extra if spin is None else {**extra, "spinning": spin}
+            options = {**extra, **variant}
             changed = scenario if batch == scenario.batch else with_overrides(scenario, {"batch": batch})
             model = "null" if backend == "null" else args.model or DEFAULT_MODEL
             seen += combine(Matrix(
@@ -147,6 +152,12 @@ def _field(args: argparse.Namespace, scenario: Scenario, extra: dict[str, Any]) 
                 quants=tuple(quants), extra=options,
             ))  # fmt: skip
     yield from seen
+
+
+def _variants(backend: str, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the options to try of an engine, without those that the user has set."""
+    free = [variant for variant in _VARIANTS.get(backend, [{}]) if not variant.keys() & extra.keys()]
+    return free or [{}]
 
 
 def _powers(most: int) -> tuple[int, ...]:
@@ -162,9 +173,11 @@ def _whole(text: str) -> int:
 def _command(args: argparse.Namespace, scenario: Scenario) -> str:
     """Return the command that repeats this race, without paths or names of this machine."""
     shown = scenario.name
-    words = {"device": "cpu", "rigor": None, "pin": None, "nice": None, "control": False, "model": None}
-    given = type(args)(**{**vars(args), **words, "quant": args.quant or "faithful,int8"})
+    words = {"device": None, "rigor": None, "pin": None, "nice": None, "control": False, "model": None}
+    words |= {"server_pid": None}
+    given = type(args)(**{**vars(args), **words, "quant": args.quant or _UNSAID})
     given.model = [args.model] if args.model else None
     command = reproduce(given, [scenario]).replace(f"perjoule run {shown}", f"perjoule tune {shown}", 1)
+    command = command.replace(f" --quant {_UNSAID}", "", 1)  # each engine has its own
     slo = f" --slo {args.slo}" if args.slo else ""
-    return f"{command.replace(' --device cpu', '', 1)} --objective {args.objective}{slo}"
+    return f"{command} --objective {args.objective}{slo}"

@@ -21,18 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     # imported here: `perjoule --help` derives nothing
     from perjoule.publish.found import result_paths  # noqa: PLC0415
-    from perjoule.records import SCHEMA_VERSION  # noqa: PLC0415
     from perjoule.store import save  # noqa: PLC0415
     from perjoule.upgrade import upgraded  # noqa: PLC0415
 
     paths, problems = result_paths(args.files)
     for path in paths:
         try:
-            result, version = upgraded(path)
+            result, steps = upgraded(path)
             print(one_line(str(save(result, Path(args.out) if args.out else path.parent))))  # noqa: T201
-            print(one_line(f"{path}: version {version} to {SCHEMA_VERSION}"), file=sys.stderr)  # noqa: T201
+            print(one_line(f"{path}: {steps}"), file=sys.stderr)  # noqa: T201
         except PerjouleError as error:
             problems.append(error.message)
+        except (ValueError, ArithmeticError, LookupError) as error:  # what deriving numbers from a wrong file raises
+            problems.append(f"{path}: its numbers cannot be computed again: {error}")
     for problem in problems:  # one bad file does not keep back the others; all are told at the end
         print(one_line(f"not upgraded: {problem}"), file=sys.stderr)  # noqa: T201
     return EXIT_USAGE if problems else EXIT_DONE

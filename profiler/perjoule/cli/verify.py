@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perjoule import store
+from perjoule.cli.plain import one_line
 from perjoule.errors import EXIT_DONE, EXIT_NOT_PUBLISHABLE, PerjouleError, UsageError
-from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -23,33 +24,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     # imported here: `perjoule --help` derives nothing
     from perjoule.publish.found import result_paths  # noqa: PLC0415
+    from perjoule.publish.many import each  # noqa: PLC0415
 
     paths, lost = result_paths(args.files)
     lost += [f"{path}: no such file" for path in paths if not path.is_file()]
+    there = [path for path in paths if path.is_file()]
     bad = 0
-    for path in (p for p in paths if p.is_file()):
-        problems, state = _judged(path, deep=args.deep)
+    for path, (problems, state) in zip(there, each(partial(judged, deep=args.deep), there), strict=True):
         bad += bool(problems)
-        print(printable(f"{path}: {'does not hold' if problems else state}"))  # noqa: T201
+        print(one_line(f"{path}: {'does not hold' if problems else state}"))  # noqa: T201
         for problem in problems:
-            print(printable(f"  {problem}"))  # noqa: T201
+            print(f"  {one_line(problem)}")  # noqa: T201
     if lost:  # said last, so that one wrong name keeps no other file from being verified
         raise UsageError("; ".join(lost), hint="give result files that `perjoule run` wrote, or folders of them")
     return EXIT_NOT_PUBLISHABLE if bad else EXIT_DONE
 
 
-def _judged(path: Path, *, deep: bool) -> tuple[list[str], str]:
+def judged(path: Path, *, deep: bool) -> tuple[list[str], str]:
     """Return what does not hold in the file, and what to say of it if that is nothing."""
     from perjoule.plausibility import implausible  # noqa: PLC0415
-    from perjoule.verify import verify  # noqa: PLC0415
+    from perjoule.verify import statistics_note, verify  # noqa: PLC0415
 
     try:
         result = store.load(path)
         problems = verify(result)
         problems += implausible(result) if deep and not problems else []
     except PerjouleError as error:
-        return [error.message], ""
-    if result.publishable:
-        return problems, "ok"
+        return [f"{error.message} ({error.hint})" if error.hint else error.message], ""
+    except Exception as error:  # noqa: BLE001 - anybody may have written the file, and it must keep back no other
+        return [f"cannot be judged: {type(error).__name__}: {error}"], ""
     invalid = sorted({c.code for c in result.checks if c.severity == "invalid"})
-    return problems, f"ok, but not publishable: {', '.join(invalid)}"
+    state = "ok" if result.publishable else f"ok, but not publishable: {', '.join(invalid)}"
+    note = statistics_note(result)
+    return problems, f"{state}; note: {note}" if note else state

@@ -75,7 +75,8 @@ def _other_options(result: RunResult) -> dict[str, Any]:
 
 def _identity(result: RunResult) -> object:
     model = result.model
-    return f"{model.name}, {model.architecture}, {model.parameters:,} parameters, {model.weights}"
+    parameters = "unknown" if model.parameters is None else f"{model.parameters:,}"
+    return f"{model.name}, {model.architecture}, {parameters} parameters, {model.weights}"
 
 
 FIELDS: tuple[Field, ...] = (

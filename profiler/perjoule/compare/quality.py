@@ -72,7 +72,7 @@ def _unknown(results: Sequence[RunResult], unknown: Sequence[RunResult]) -> str:
     several = len({r.model.file_sha256 for r in results}) > 1
     precisions = len({(r.model.file_sha256, r.model.runtime_quantization) for r in results}) > 1
     what = "model and precision" if several else "precision" if precisions else "engine"
-    first = min(unknown, key=lambda r: r.model.bits_per_weight)
+    first = min(unknown, key=lambda r: r.model.bits_per_weight or 0.0)
     command = f"`perjoule run --quality fidelity --model {shlex.quote(first.model.ref)}`"
     return (
         f"{UNKNOWN}: results differ in {what}, and {'none' if len(unknown) == len(results) else 'not each'} says what "
@@ -80,5 +80,5 @@ def _unknown(results: Sequence[RunResult], unknown: Sequence[RunResult]) -> str:
     )
 
 
-def _runs_as(result: RunResult) -> tuple[str, str, str]:
+def _runs_as(result: RunResult) -> tuple[str | None, str, str]:
     return result.model.file_sha256, result.model.runtime_quantization, result.backend.name

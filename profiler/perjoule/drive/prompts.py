@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from perjoule.errors import InputError
 from perjoule.load.prompts import prompt_text
+from perjoule.protocols import ChatTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perjoule import messages
-    from perjoule.protocols import Tokenizer
+    from perjoule.protocols import Engine, Tokenizer
 
 _CHARACTERS, _MARGIN = 8, 32  # of text a token, nearly twice what it takes; tokens that the cut may change
 _HEAD = 64  # tokens: two prompts that share as many are as good as the same to a prefix cache
@@ -72,6 +73,27 @@ class Prompts:
         cut = text.find("\n\n", _CHARACTERS * (count + _MARGIN))
         ids = self._tokenizer.encode(text[:cut]) if cut > 0 else []
         return (ids if len(ids) >= count + _MARGIN else self._tokenizer.encode(text))[:count]
+
+
+def asked_prompts(questions: Sequence[messages.Question], engine: Engine, *, first_index: int) -> list[Prompt]:
+    """Return the prompt of each question, rendered in the model's chat template where it is one of a conversation.
+
+    Raises ``InputError`` where the model or the engine has no template.
+    """
+    tokenizer = engine.tokenizer
+    in_chat = [_conversation(q) for q in questions if q.chat]
+    if in_chat and not isinstance(tokenizer, ChatTokenizer):
+        raise InputError("this engine renders no chat template", hint="use a backend that does, such as onnxruntime")
+    rendered = iter(tokenizer.chat_ids(in_chat) if isinstance(tokenizer, ChatTokenizer) and in_chat else [])
+    return [
+        Prompt(first_index + n, q.prompt, next(rendered) if q.chat else tokenizer.encode(q.prompt))
+        for n, q in enumerate(questions)
+    ]
+
+
+def _conversation(question: messages.Question) -> list[dict[str, str]]:
+    system = [] if question.system is None else [{"role": "system", "content": question.system}]
+    return [*system, {"role": "user", "content": question.prompt}]
 
 
 def _shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:

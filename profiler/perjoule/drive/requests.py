@@ -7,14 +7,16 @@ import math
 from typing import TYPE_CHECKING
 
 from perjoule import memory, messages
-from perjoule.drive.prompts import Prompts
+from perjoule.drive.prompts import Prompts, asked_prompts
 from perjoule.load.single_stream import Observed, observe_prefills, observe_request
+from perjoule.protocols import RemoteEngine
 from perjoule.stats.steady import is_steady
 
 if TYPE_CHECKING:
     from perjoule.drive.link import Link
+    from perjoule.drive.prompts import Prompt
     from perjoule.protocols import Clock, Engine
-    from perjoule.records import MemoryPeak
+    from perjoule.records import MemoryPeak, ServerCounts
 
 _TRIES, _SPANS = 2, 3  # how often disturbed requests are measured again, and how far beyond the window
 _MAX_BLOCK = 2000  # prompts of one block
@@ -27,21 +29,23 @@ class RequestDriver:
     def __init__(self, link: Link, clock: Clock, job: messages.MeasureJob, engine: Engine) -> None:
         self._link, self._clock, self._job, self._engine = link, clock, job, engine
         self.prompts = Prompts(job, engine.tokenizer)
+        self.holder = memory.Holder(job.prepared.server, job.server_pid)
         self._kept = True  # the parent's verdict on the last request
 
     def run(self) -> None:
         """Do all of it, and say that it is finished."""
         job = self._job
-        refused = memory.reset_peak()
+        refused = memory.reset_peak(self.holder)
         steady = self.warm_up()
-        shortest_prefill_s = self._measured_requests()
+        shortest_prefill_s = self._measured_requests() if not job.questions else self._questions()
         if shortest_prefill_s < job.prefill_block_s:
             self._prefill_block(shortest_prefill_s)
-        peaks = [memory.read_peak(job.process, "requests", reset_refused=refused)]
+        peaks = [memory.read_peak(job.process, "requests", reset_refused=refused, holder=self.holder)]
         if job.memory_request and job.shape != "cold-start":  # its process ends with the cold request
             peaks += self._memory_request()
         self._link.say(messages.Finished(
-            steady=steady, shared_prefix_tokens=self.prompts.shared_prefix_tokens, memory=tuple(peaks)
+            steady=steady, shared_prefix_tokens=self.prompts.shared_prefix_tokens, memory=tuple(peaks),
+            server=counts_of(self._engine),
         ))  # fmt: skip
 
     def warm_up(self) -> bool:
@@ -87,8 +91,17 @@ class RequestDriver:
                 break  # the next request would not be a cold one
         return shortest_prefill_s
 
-    def _request(self, *, measured: bool) -> Observed:
-        job, prompt = self._job, self.prompts.next()
+    def _questions(self) -> float:
+        """Ask every question once: what is answered is not measured again, since the answer would be the same."""
+        asked = asked_prompts(self._job.questions, self._engine, first_index=self._job.max_warmup_requests)
+        for question, prompt in zip(self._job.questions, asked, strict=True):
+            self._request(measured=True, asked=(question, prompt))
+        return math.inf  # they differ in length, so no block of them stands for one prefill
+
+    def _request(self, *, measured: bool, asked: tuple[messages.Question, Prompt] | None = None) -> Observed:
+        job = self._job
+        question, prompt = asked or (None, self.prompts.next())
+        said: list[int] = []
         gc.collect()  # here, not in the window: it takes milliseconds once an engine is loaded
         self._link.say(messages.Ready(index=prompt.index, measured=measured))
         self._link.wait_for_go()
@@ -96,7 +109,9 @@ class RequestDriver:
             self._engine,
             self._clock,
             prompt.ids,
-            job.new_tokens,
+            job.new_tokens if question is None else question.max_new_tokens,
+            stop=frozenset(job.prepared.stop_ids) if question is not None and question.chat else frozenset(),
+            said=said if question is not None else None,
             on_first_token=lambda at_ns: self._link.say(messages.FirstToken(at_ns=at_ns)),
             on_end=lambda: self._link.say(messages.LastToken()),
         )
@@ -107,9 +122,16 @@ class RequestDriver:
             prompt_ids_sha256=prompt.ids_sha256,
             prompt_tokens=len(prompt.ids),
             observed=observed,
+            question=None if question is None else question.id,
+            answer=None if question is None or not question.chat else self._answer(said),
         ))  # fmt: skip
         self._kept = self._link.verdict()
         return observed
+
+    def _answer(self, said: list[int]) -> str:
+        """Return the text of an answer, without the token that ended it."""
+        stop = frozenset(self._job.prepared.stop_ids)
+        return self._engine.tokenizer.decode([token for token in said if token not in stop])
 
     def _prefill_block(self, prefill_s: float) -> None:
         """Repeat prefills, each of a new prompt, until a slow sensor's window is filled."""
@@ -131,13 +153,18 @@ class RequestDriver:
         """Run one request more, outside all windows: its two phases have their own high-water mark."""
         job = self._job
         peaks: list[MemoryPeak] = []
-        refused = memory.reset_peak()
+        refused = memory.reset_peak(self.holder)
 
         def at_first_token(_at_ns: int) -> None:
-            peaks.append(memory.read_peak(job.process, "prefill", reset_refused=refused))
-            memory.reset_peak()
+            peaks.append(memory.read_peak(job.process, "prefill", reset_refused=refused, holder=self.holder))
+            memory.reset_peak(self.holder)
 
         ids = self.prompts.next().ids
         observe_request(self._engine, self._clock, ids, job.new_tokens, on_first_token=at_first_token)
-        peaks.append(memory.read_peak(job.process, "decode", reset_refused=refused))
+        peaks.append(memory.read_peak(job.process, "decode", reset_refused=refused, holder=self.holder))
         return peaks
+
+
+def counts_of(engine: Engine) -> ServerCounts | None:
+    """Return what a server said of its answers; None for an engine of our own process."""
+    return engine.counts() if isinstance(engine, RemoteEngine) else None

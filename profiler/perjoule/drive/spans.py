@@ -7,15 +7,15 @@ import math
 from typing import TYPE_CHECKING
 
 from perjoule import memory, messages
-from perjoule.drive.requests import RequestDriver
+from perjoule.drive.requests import RequestDriver, counts_of
 from perjoule.errors import EngineError
 from perjoule.load.arrivals import arrival_times
 from perjoule.load.rate_search import RateSearch
 from perjoule.load.saturation import Saturation
-from perjoule.load.serve import Served, Tally, serve_one_by_one, serve_together
+from perjoule.load.serve import Served, Tally, serve_one_by_one, serve_remotely, serve_together
 from perjoule.load.slo import meets
 from perjoule.load.sources import AllAtOnce, ClosedLoop, OpenLoop
-from perjoule.protocols import BatchEngine
+from perjoule.protocols import BatchEngine, RemoteEngine
 
 if TYPE_CHECKING:
     from perjoule.drive.link import Link
@@ -38,7 +38,7 @@ class SpanDriver:
     def __init__(self, link: Link, clock: Clock, job: messages.MeasureJob, engine: Engine) -> None:
         self._link, self._clock, self._job, self._engine = link, clock, job, engine
         self._places = job.options.batch
-        if self._places > 1 and not isinstance(engine, BatchEngine):
+        if self._places > 1 and not isinstance(engine, BatchEngine | RemoteEngine):
             raise EngineError("this engine works on one request at a time", hint="set batch to 1")
         self._single = RequestDriver(link, clock, job, engine)
         self._prompts = self._single.prompts
@@ -49,7 +49,7 @@ class SpanDriver:
     def run(self) -> None:
         """Do all of it, and say that it is finished."""
         job = self._job
-        self._refused = memory.reset_peak()
+        self._refused = memory.reset_peak(self._single.holder)
         steady = self._single.warm_up()
         if job.shape == "idle":
             self._wait()
@@ -57,9 +57,10 @@ class SpanDriver:
             self._warm_up_together()
             rate = self._search() if job.find_rate and job.rate_per_s is None else job.rate_per_s
             self._measured(rate)
-        peak = self._peak or memory.read_peak(job.process, "requests", reset_refused=self._refused)
+        peak = self._peak or self._read_peak()
         self._link.say(messages.Finished(
-            steady=steady, shared_prefix_tokens=self._prompts.shared_prefix_tokens, memory=(peak,)
+            steady=steady, shared_prefix_tokens=self._prompts.shared_prefix_tokens, memory=(peak,),
+            server=counts_of(self._engine),
         ))  # fmt: skip
 
     def _warm_up_together(self) -> None:
@@ -100,7 +101,11 @@ class SpanDriver:
         gc.collect()
         self._link.say(messages.BlockReady(quiet_s=self._longest_s(plan)))
         self._link.wait_for_go()
-        if batch is not None:
+        if isinstance(self._engine, RemoteEngine):
+            tally = serve_remotely(
+                self._engine, self._places, plan.source, ids, job.new_tokens, self._clock, plan.judge
+            )  # fmt: skip
+        elif batch is not None:
             tally = serve_together(batch, self._places, plan.source, ids, job.new_tokens, self._clock, plan.judge)
         else:
             tally = serve_one_by_one(self._engine, plan.source, ids, job.new_tokens, self._clock, plan.judge)
@@ -113,8 +118,13 @@ class SpanDriver:
         The memory's high-water mark is read in between: to tell of many requests takes memory too.
         """
         self._link.say(messages.LastToken())
-        self._peak = memory.read_peak(self._job.process, "requests", reset_refused=self._refused)
+        self._peak = self._read_peak()
         self._link.say(_span_done(tally, plan, measured=measured))
+
+    def _read_peak(self) -> MemoryPeak:
+        return memory.read_peak(
+            self._job.process, "requests", reset_refused=self._refused, holder=self._single.holder
+        )  # fmt: skip
 
     def _longest_s(self, plan: _Plan) -> float:
         """Return the seconds that a load may take before its engine is taken to hang."""
@@ -193,6 +203,8 @@ def _span_done(tally: Tally, plan: _Plan, *, measured: bool) -> messages.SpanDon
             start_ns=a.start_ns,
             token_ns=tuple(a.token_ns),
             finish_reason=a.finish_reason,
+            output_tokens=a.tokens,
+            untimed=a.untimed,
         )
         for a in tally.answers
     )
@@ -201,7 +213,8 @@ def _span_done(tally: Tally, plan: _Plan, *, measured: bool) -> messages.SpanDon
         measured=measured, requests=served, offered=tally.offered, planned_s=plan.planned_s,
         rate_per_s=plan.rate_per_s, saturated=bool(tally.verdict), verdict=tally.verdict or _kept_up(tally, plan),
         longest_wait_ns=tally.longest_wait_ns,
-        forward_passes=tally.forward_passes, positions=tally.positions,
+        forward_passes=tally.forward_passes if tally.passes_known else None,
+        positions=tally.positions if tally.passes_known else None,
     )  # fmt: skip
 
 
@@ -217,5 +230,5 @@ def _ttft_s(answer: Answer) -> float:
 
 
 def _tpot_s(answer: Answer) -> float | None:
-    count = len(answer.token_ns)
+    count = answer.tokens
     return (answer.token_ns[-1] - answer.token_ns[0]) / 1e9 / (count - 1) if count > 1 else None

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perjoule.load.sources import Source
-    from perjoule.protocols import Batch, Clock, Engine, FinishReason, OnToken
+    from perjoule.protocols import Batch, Clock, Engine, FinishReason, OnToken, RemoteEngine
+
+
+_LOOK_EACH_S = 0.25  # whether what waits for an engine elsewhere is overdue
 
 
 class Served(Record, frozen=True, kw_only=True):
@@ -31,6 +34,8 @@ class Served(Record, frozen=True, kw_only=True):
     start_ns: int
     token_ns: tuple[int, ...]
     finish_reason: str
+    output_tokens: int
+    untimed: str = ""  # why ``token_ns`` are not those of tokens: they are those of pieces of text
 
 
 class Answer:
@@ -39,13 +44,21 @@ class Answer:
     Its stamps take eight bytes each: the load shares the memory whose peak is measured.
     """
 
-    __slots__ = ("due_ns", "finish_reason", "index", "prompt_tokens", "start_ns", "token_ns")
+    __slots__ = (
+        "due_ns", "finish_reason", "index", "output_tokens", "prompt_tokens", "start_ns", "untimed", "token_ns",
+    )  # fmt: skip
 
     def __init__(self, index: int, due_ns: int, start_ns: int, prompt_tokens: int) -> None:
         self.index, self.due_ns, self.start_ns = index, due_ns, start_ns
         self.prompt_tokens = prompt_tokens
         self.token_ns = array("q")
         self.finish_reason: FinishReason = "length"
+        self.output_tokens: int | None = None  # null: one a stamp
+        self.untimed = ""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_ns) if self.output_tokens is None else self.output_tokens
 
 
 class Judge(Protocol):
@@ -81,6 +94,7 @@ class Tally:
         self.offered = 0
         self.verdict = ""
         self.longest_wait_ns = 0
+        self.passes_known = True  # false: an engine elsewhere batches as it likes
         self.forward_passes = 0
         self.positions = 0  # of all sequences, whose keys and values were read or written, summed over passes
 
@@ -155,6 +169,49 @@ def serve_together(
     return tally
 
 
+def serve_remotely(
+    engine: RemoteEngine,
+    places: int,
+    source: Source,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    clock: Clock,
+    judge: Judge | None = None,
+) -> Tally:
+    """Serve a load with an engine that schedules by itself: up to ``places`` requests are in flight at a time.
+
+    What was in flight when it was found not to keep up is hung up on. Answers are counted once the load is over.
+    """
+    line = _Line(source, clock, judge or Patient(), prompts, places=places)
+    tally, active, tickets = line.tally, dict[int, Answer](), dict[int, Answer]()
+    with no_collection(), line:
+        while not tally.verdict:
+            while len(active) < places and (answer := line.next(working=len(active))) is not None:
+                ids = list(prompts[answer.index])
+                active[engine.submit(ids, new_tokens, _stamper(answer, clock))] = answer
+            if tally.verdict or not active:
+                break
+            for ticket in engine.wait(line.due_in_s()):
+                tickets[ticket] = answer = active.pop(ticket)
+                line.answered([answer], working=len(active))
+            line.look(clock.now_ns(), working=len(active))
+        if active:
+            engine.abandon()
+    for ticket, answer in tickets.items():
+        delivery = engine.delivery(ticket)
+        answer.output_tokens, answer.untimed = delivery.output_tokens, delivery.untimed
+        answer.finish_reason = delivery.finish_reason
+    _count_passes(tally, known=places == 1)
+    return tally
+
+
+def _count_passes(tally: Tally, *, known: bool) -> None:
+    tally.passes_known = known
+    for count, prompt in ((a.tokens, a.prompt_tokens) for a in tally.answers):
+        tally.forward_passes += count
+        tally.positions += count * prompt + (count - 1) * count // 2
+
+
 def _removed(batch: Batch, active: list[Answer], new_tokens: int) -> list[Answer]:
     """Take the complete answers out of the batch, and out of ``active``, whose order is that of the batch's places."""
     done: list[Answer] = []
@@ -215,6 +272,12 @@ class _Line:
         tally.longest_wait_ns = max(tally.longest_wait_ns, now_ns - sent_ns)
         self._taken += 1
         return answer
+
+    def due_in_s(self) -> float:
+        """Return the seconds until the next request is due; at most those until somebody should look again."""
+        due_ns = self._source.next_due_ns
+        left_s = _LOOK_EACH_S if due_ns is None else (due_ns - self._clock.now_ns()) / 1e9
+        return max(0.0, min(_LOOK_EACH_S, left_s))
 
     def look(self, now_ns: int, *, working: int) -> None:
         """Put what has come into the queue, and ask whether it has waited too long."""

@@ -6,6 +6,7 @@ import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from perjoule.protocols import RemoteEngine
 from perjoule.records import Record
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Observed(Record, frozen=True, kw_only=True):
     end_cpu_ns: int
     token_ns: tuple[int, ...]
     finish_reason: str
+    output_tokens: int
+    untimed: str = ""  # why ``token_ns`` are not those of tokens: they are those of pieces of text
 
 
 def observe_request(
@@ -34,20 +37,23 @@ def observe_request(
     max_new_tokens: int,
     *,
     stop: frozenset[int] = frozenset(),
+    said: list[int] | None = None,
     on_first_token: Callable[[int], None] | None = None,
     on_end: Callable[[], None] | None = None,
 ) -> Observed:
     """Run one request and stamp each token where its id comes into being, the same way for every engine.
 
     ``on_first_token(ns)`` and ``on_end()`` are called once, after the stamps of the first token and of the end have
-    been taken. Call ``gc.collect()`` before: nothing is collected meanwhile.
+    been taken. Ids are added to ``said`` where they are wanted. Call ``gc.collect()`` before: nothing is collected meanwhile.
     """
     token_ns: list[int] = []
     now_ns, stamp = clock.now_ns, token_ns.append
     first_cpu_ns = 0
 
-    def on_token(_token_id: int) -> None:
+    def on_token(token_id: int) -> None:
         stamp(now_ns())
+        if said is not None:
+            said.append(token_id)
         if not first_cpu_ns:
             on_first()
 
@@ -65,6 +71,7 @@ def observe_request(
         end_cpu_ns = clock.cpu_ns()
         if on_end is not None:
             on_end()
+    delivery = engine.delivery() if isinstance(engine, RemoteEngine) else None
     return Observed(
         start_ns=start_ns,
         first_token_ns=token_ns[0],
@@ -73,7 +80,9 @@ def observe_request(
         first_token_cpu_ns=first_cpu_ns,
         end_cpu_ns=end_cpu_ns,
         token_ns=tuple(token_ns),
-        finish_reason=reason,
+        finish_reason=reason if delivery is None else delivery.finish_reason,
+        output_tokens=len(token_ns) if delivery is None else delivery.output_tokens,
+        untimed="" if delivery is None else delivery.untimed,
     )
 
 

@@ -45,6 +45,7 @@ ENERGY_METRICS = (
     "output_tokens_per_j", "power_w", "idle_power_w", "energy_delay_j_s", "energy_net_j_per_output_token",
     "energy_net_j_per_request",
 )  # fmt: skip
+ELSEWHERE = "the server runs on another machine, whose energy nothing here measures"
 _BOTH: tuple[WindowPhase, ...] = ("prefill", "decode")
 
 
@@ -61,6 +62,7 @@ class Evidence(Record, frozen=True, kw_only=True):
     idle: IdlePower
     meters_refused: tuple[MeterRefusal, ...]
     good: frozenset[str] | None = None  # requests that met the service level, by window; null: there is none
+    elsewhere: bool = False  # the engine is a server on another machine
     waiting: bool = False  # nothing was asked for: the windows are of a loaded engine that waits
 
 
@@ -90,12 +92,14 @@ def per_process(evidence: Evidence) -> dict[int, Part] | str:
 
 
 def _basis(evidence: Evidence) -> Basis | str:
+    if evidence.elsewhere:
+        return ELSEWHERE
     return choose(
         evidence.meters,
         evidence.meters_refused,
         evidence.windows,
         evidence.host,
-        evidence.model.weights_bytes,
+        evidence.model.weights_bytes or 0,  # unknown: nothing is said of caches
         evidence.settings,
     )
 
@@ -183,7 +187,8 @@ class _Assessor:
 
     def _macs(self) -> int:
         """Return multiply-accumulates: about one per parameter and token."""
-        return self._evidence.model.parameters * sum(s.prompt_tokens + s.output_tokens for s in self._evidence.samples)
+        tokens = sum(s.prompt_tokens + s.output_tokens for s in self._evidence.samples)
+        return (self._evidence.model.parameters or 0) * tokens
 
     def _metrics(self) -> dict[str, Metric]:
         per_token = self._per("J", _BOTH, lambda s: s.output_tokens)

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from perjoule.errors import PerjouleError
-from perjoule.publish.folder import place
+from perjoule.publish.folder import Writer, make_home
 from perjoule.publish.found import SITE, result_paths
-from perjoule.publish.gate import examine, fingerprint
-from perjoule.publish.index import Entry, entry_of, published_paths, read_index, row_of, stamp
+from perjoule.publish.gate import judge
+from perjoule.publish.index import Entry, entry_of, published_paths, read_index, stamp
+from perjoule.publish.many import each
 from perjoule.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from perjoule.publish.gate import Candidate
+    from perjoule.publish.gate import Judged
     from perjoule.publish.private import Identity
 
 INDEX = "index.json"
-_WORTH_PROCESSES = 64  # files; fewer are judged sooner than a process starts
-_AT_ONCE = 256  # files whose results are held in memory
+_WAITING = 64  # files that may wait to be written, with their bytes
 
 
 class Outcome(Record, frozen=True, kw_only=True):
     """What became of the files that were to be published, and what the folder then holds.
 
     ``refused`` and ``unreadable`` are a file and all reasons against it; ``twice`` a file and the one that holds the
-    same; ``standing`` files that were in the folder before and do not hold.
+    same; ``notes`` a written file and what to say of it; ``standing`` files that were in the folder before and do not
+    hold.
     """
 
     written: tuple[str, ...]
+    notes: tuple[tuple[str, str], ...] = ()
     scrubbed: dict[str, tuple[str, ...]]
     twice: tuple[tuple[str, str], ...]
     refused: tuple[tuple[str, tuple[str, ...]], ...]
@@ -53,46 +54,74 @@ def publish(names: Sequence[str], folder: Path, who: Identity) -> Outcome:
     before = read_index(folder / SITE / INDEX)
     entries = _standing(folder, before, who)
     paths, unreadable = result_paths(names)
-    written: list[str] = []
-    twice: list[tuple[str, str]] = []
-    scrubbed: dict[str, tuple[str, ...]] = {}
-    refused: list[tuple[str, tuple[str, ...]]] = []
-    by_id = {str(e.row.get("id")): e.path for e in entries.values() if e.row}
-    by_print = {e.fingerprint: e.path for e in entries.values() if e.fingerprint and e.row}
-    for candidate in _examined(paths, who):
-        result = candidate.result
-        if result is None:
-            unreadable.append(str(candidate.unreadable))
-            continue
-        if candidate.against:
-            refused.append((candidate.path, candidate.against))
-            continue
-        there = by_id.get(result.id)
-        if there is not None:
-            twice.append((candidate.path, there))
-            continue
-        print_ = fingerprint(result)
-        if print_ in by_print:
-            same = f"was measured once and is published already as {by_print[print_]}, under another id"
-            refused.append((candidate.path, (same,)))
-            continue
-        try:
-            path = place(result, folder)
-        except PerjouleError as error:
-            refused.append((candidate.path, (f"{error.message} ({error.hint})",)))
-            continue
-        name = path.relative_to(folder).as_posix()
-        entry = Entry(path=name, stamp=stamp(path), fingerprint=print_, row=row_of(result))
-        entries[entry.path] = entry
-        by_id[result.id] = by_print[print_] = entry.path
-        written.append(entry.path)
-        if candidate.scrubbed:
-            scrubbed[entry.path] = candidate.scrubbed
+    batch = _Batch(folder, entries, unreadable)
+    with Writer() as writer:
+        for judged in _judged(paths, who, to_write=True):
+            batch.take(judged, writer)
+        batch.finish(0)
     return Outcome(
-        written=tuple(written), scrubbed=scrubbed, twice=tuple(twice), refused=tuple(refused),
-        unreadable=tuple(unreadable), entries=tuple(entries[path] for path in sorted(entries)),
+        written=tuple(batch.written), scrubbed=batch.scrubbed, notes=tuple(batch.notes), twice=tuple(batch.twice),
+        refused=tuple(batch.refused), unreadable=tuple(batch.unreadable),
+        entries=tuple(entries[path] for path in sorted(entries)),
         standing=tuple((e.path, e.against) for e in entries.values() if e.against),
     )  # fmt: skip
+
+
+class _Batch:
+    """What became of the files so far; ``entries`` grows by those that are written."""
+
+    def __init__(self, folder: Path, entries: dict[str, Entry], unreadable: list[str]) -> None:
+        self.written: list[str] = []
+        self.twice: list[tuple[str, str]] = []
+        self.notes: list[tuple[str, str]] = []
+        self.scrubbed: dict[str, tuple[str, ...]] = {}
+        self.refused: list[tuple[str, tuple[str, ...]]] = []
+        self.unreadable = unreadable
+        self._folder, self._entries = folder, entries
+        self._by_id = {str(e.row.get("id")): e.path for e in entries.values() if e.row}
+        self._by_print = {e.fingerprint: e.path for e in entries.values() if e.fingerprint and e.row}
+        self._being_written: deque[tuple[Judged, Future[Path]]] = deque()
+
+    def take(self, judged: Judged, writer: Writer) -> None:
+        """Decide on one file, and begin to write it if it may be."""
+        if judged.unreadable:
+            self.unreadable.append(judged.unreadable)
+            return
+        there, same = self._by_id.get(judged.id), self._by_print.get(judged.fingerprint)
+        if judged.against:
+            self.refused.append((judged.path, judged.against))
+        elif there is not None:
+            self.twice.append((judged.path, there))
+        elif same is not None:
+            reason = f"was measured once and is published already as {same}, under another id"
+            self.refused.append((judged.path, (reason,)))
+        else:
+            try:
+                home = make_home(judged, self._folder)
+            except PerjouleError as error:
+                self.refused.append((judged.path, (f"{error.message} ({error.hint})",)))
+                return
+            self._by_id[judged.id] = self._by_print[judged.fingerprint] = f"{home.name}/{judged.name}"
+            self._being_written.append((judged, writer.place(judged, home)))
+            self.finish(_WAITING)
+
+    def finish(self, left: int) -> None:
+        """Wait until no more than so many files are still being written."""
+        while len(self._being_written) > left:
+            judged, future = self._being_written.popleft()
+            try:
+                path = future.result()
+            except PerjouleError as error:
+                self.refused.append((judged.path, (f"{error.message} ({error.hint})",)))
+                del self._by_id[judged.id], self._by_print[judged.fingerprint]
+                continue
+            name = path.relative_to(self._folder).as_posix()
+            self._entries[name] = Entry(path=name, stamp=stamp(path), fingerprint=judged.fingerprint, row=judged.row)
+            self.written.append(name)
+            if judged.scrubbed:
+                self.scrubbed[name] = judged.scrubbed
+            if judged.note:
+                self.notes.append((name, judged.note))
 
 
 def _standing(folder: Path, before: dict[str, Entry], who: Identity) -> dict[str, Entry]:
@@ -105,8 +134,8 @@ def _standing(folder: Path, before: dict[str, Entry], who: Identity) -> dict[str
             entries[known.path] = known
         else:
             new.append(path)
-    for path, candidate in zip(new, _examined(new, who), strict=True):
-        entry = entry_of(folder, path, candidate)
+    for path, judged in zip(new, _judged(new, who, to_write=False), strict=True):
+        entry = entry_of(folder, path, judged)
         entries[entry.path] = entry
     seen: dict[str, str] = {}
     for key in sorted(entries):
@@ -117,11 +146,6 @@ def _standing(folder: Path, before: dict[str, Entry], who: Identity) -> dict[str
     return entries
 
 
-def _examined(paths: Sequence[Path], who: Identity) -> Iterator[Candidate]:
-    """Yield a candidate for each file, in order; many are judged by one process a core."""
-    if len(paths) < _WORTH_PROCESSES:
-        yield from (examine(path, who) for path in paths)
-        return
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
-        for first in range(0, len(paths), _AT_ONCE):
-            yield from pool.map(partial(examine, who=who), paths[first : first + _AT_ONCE], chunksize=16)
+def _judged(paths: Sequence[Path], who: Identity, *, to_write: bool) -> Iterator[Judged]:
+    """Yield what became of each file, in order; many are judged by one process a core."""
+    return each(partial(judge, who=who, to_write=to_write), paths)

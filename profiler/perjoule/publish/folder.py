@@ -3,37 +3,60 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 from perjoule.errors import InputError
 from perjoule.publish.found import MACHINE
-from perjoule.publish.machine import machine_file
-from perjoule.store.write import encode, file_name, write_whole
+from perjoule.store.write import sync_folder, write_whole
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
-    from perjoule.records import RunResult
+    from perjoule.publish.gate import Judged
 
+_AT_ONCE = 16  # files that wait for the disk together
 _MACHINE_ID = re.compile(r"[0-9a-f]{12}")
 
 
-def place(result: RunResult, folder: Path) -> Path:
-    """Write the result and, where it is the first of its kind of machine, ``machine.json``; return its path.
+def make_home(judged: Judged, folder: Path) -> Path:
+    """Make the folder of the result's kind of machine, with its ``machine.json``, if it is not there; return it.
 
-    Raises ``InputError`` for a machine's id that is no name of a folder, for a folder or file that is a link, for
-    another ``machine.json`` than the facts give, and if a file of that name is there; ``HostError`` if the file system
-    refuses.
+    Raises ``InputError`` for a machine's id that is no name of a folder, for a folder or file that is a link, and for
+    another ``machine.json`` than the facts give; ``HostError`` if the file system refuses.
     """
-    if not _MACHINE_ID.fullmatch(result.host.machine_id):
-        raise InputError(
-            f"machine_id {result.host.machine_id!r} is no machine's id", hint="measure with `perjoule run`"
-        )
-    home = folder / result.host.machine_id
+    if not _MACHINE_ID.fullmatch(judged.machine_id):
+        raise InputError(f"machine_id {judged.machine_id!r} is no machine's id", hint="measure with `perjoule run`")
+    home = folder / judged.machine_id
     if home.is_symlink() or (home.exists() and not home.is_dir()):
         raise InputError(f"{home} is a link or a file", hint="make it a folder; perjoule writes through no links")
-    _state_machine(home / MACHINE, machine_file(result.host))
-    return write_whole(home / file_name(result), encode(result))
+    _state_machine(home / MACHINE, judged.machine)
+    return home
+
+
+class Writer:
+    """Writes many results at once: waiting for the disk one by one would take longer than judging them.
+
+    Each file is whole or not there all the same. Use it as a context, after which all names are on the disk too.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_AT_ONCE)
+        self._homes: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        for home in self._homes:
+            sync_folder(home)
+
+    def place(self, judged: Judged, home: Path) -> Future[Path]:
+        """Begin to write the result; the path raises ``InputError`` if it exists, ``HostError`` if nothing can be."""
+        self._homes.add(home)
+        return self._pool.submit(write_whole, home / judged.name, judged.data, sync_name=False)
 
 
 def _state_machine(path: Path, facts: bytes) -> None:

@@ -9,16 +9,14 @@ import msgspec
 from perjoule import __version__
 from perjoule.errors import InputError
 from perjoule.publish.found import MACHINE, result_paths
-from perjoule.publish.gate import fingerprint
 from perjoule.records import Record
-from perjoule.store.flat import Cell, flat
+from perjoule.store.flat import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from perjoule.publish.gate import Candidate
-    from perjoule.records import RunResult
+    from perjoule.publish.gate import Judged
 
 #  1  first release
 INDEX_VERSION = 1
@@ -69,26 +67,20 @@ def encode_index(entries: Sequence[Entry]) -> bytes:
     return msgspec.json.encode(Index(judge=__version__, entries=tuple(kept)), order="sorted") + b"\n"
 
 
-def entry_of(folder: Path, path: Path, candidate: Candidate) -> Entry:
-    """Return the entry of a file in the folder that was examined."""
-    why = (candidate.unreadable,) if candidate.unreadable else candidate.against
-    if candidate.scrubbed:
-        why = (*why, f"holds what should have been scrubbed: {', '.join(candidate.scrubbed)}")
-    result = candidate.result
-    if result is not None and path.parent.name != result.host.machine_id:
+def entry_of(folder: Path, path: Path, judged: Judged) -> Entry:
+    """Return the entry of a file in the folder that was judged."""
+    why = (judged.unreadable,) if judged.unreadable else judged.against
+    if judged.scrubbed:
+        why = (*why, f"holds what should have been scrubbed: {', '.join(judged.scrubbed)}")
+    if judged.machine_id and path.parent.name != judged.machine_id:
         why = (*why, "stands in the folder of another machine")
     return Entry(
         path=path.relative_to(folder).as_posix(),
         stamp=stamp(path),
-        fingerprint="" if result is None else fingerprint(result),
-        row={} if result is None or why else row_of(result),
+        fingerprint=judged.fingerprint,
+        row={} if why else judged.row,
         against=why,
     )
-
-
-def row_of(result: RunResult) -> dict[str, Cell]:
-    """Return the result's row without what is null, which a reader takes for missing anyway."""
-    return {key: value for key, value in flat(result).items() if value is not None}
 
 
 def stamp(path: Path) -> str:

@@ -8,16 +8,13 @@ never rewritten: one that looks private fails the publish.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from perjoule.assemble import derive
 from perjoule.publish.private import Found, Identity, private_parts
 from perjoule.records import RunResult
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from perjoule.upgrade import made_again
 
 _PROSE_KEYS = frozenset({"reproduce", "source", "note", "reason", "fix", "disturbed", "verdict", "ref"})
 _PROSE_TREES = ("backend.requested_options", "backend.effective_options", "settings.meters", "processes.unwatched")
@@ -26,25 +23,28 @@ _DERIVED = ("metrics.", "energy.", "checks", "roofline", "overhead")
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _MACHINE_ID = re.compile(r"[0-9a-f]{12}")
 _SHOWN = 40  # characters of what was found
+_TEXTLESS = frozenset({int, float, bool, type(None)})
+Texts = list[tuple[str, str]]  # key, with dots, and text
 
 
-def scrub(result: RunResult, who: Identity) -> tuple[RunResult, list[str]]:
+def scrub(result: RunResult, who: Identity, texts: Texts | None = None) -> tuple[RunResult, list[str]]:
     """Return the result without what looks private in its prose, and the keys that were changed.
 
-    Numbers, checks and ``id`` are derived again; a result that held nothing private comes back as it is. May raise
-    what ``derive`` raises.
+    ``texts`` are its own, where they were taken before. Numbers, checks and ``id`` are derived again, by the statistics
+    of this perjoule; a result that held nothing private comes back as it is. May raise what ``derive`` raises.
     """
-    changed: list[str] = []
-    content = _scrubbed(msgspec.to_builtins(result), "", who, changed)
-    if not changed:
+    found = texts_of(result) if texts is None else texts
+    if not any(_is_prose(at) and _without_private(at, text, who) != text for at, text in found):
         return result, []
-    return derive(msgspec.convert(content, RunResult)), sorted(set(changed))
+    changed: list[str] = []
+    clean = msgspec.convert(_scrubbed(msgspec.to_builtins(result), "", who, changed), RunResult)
+    return made_again(clean), sorted(set(changed))
 
 
-def scan(result: RunResult, who: Identity) -> list[str]:
+def scan(result: RunResult, who: Identity, texts: Texts | None = None) -> list[str]:
     """Return a line for everything in the result that looks private: which key, and what it looks like."""
     lines = []
-    for at, text in _texts(msgspec.to_builtins(result), ""):
+    for at, text in texts_of(result) if texts is None else texts:
         lines += [f"{at}: {_quoted(f)} looks like {f.what}" for f in private_parts(text, who)]
     return list(dict.fromkeys(lines))
 
@@ -61,11 +61,15 @@ def _scrubbed(value: Any, at: str, who: Identity, changed: list[str]) -> Any:
         return [_scrubbed(v, at, who, changed) for v in value]
     if not isinstance(value, str) or not _is_prose(at):
         return value
-    cleaned = _without_argument(value) if at == "settings.meters" else value
-    cleaned = _cleaned(cleaned, who, keep_names=at in ("model.ref", "reproduce"))
+    cleaned = _without_private(at, value, who)
     if cleaned != value:
         changed.append(at)
     return cleaned
+
+
+def _without_private(at: str, text: str, who: Identity) -> str:
+    text = _without_argument(text) if at == "settings.meters" else text
+    return _cleaned(text, who, keep_names=at in ("model.ref", "reproduce"))
 
 
 def _is_prose(at: str) -> bool:
@@ -98,18 +102,36 @@ def _instead(found: Found, *, keep_names: bool) -> str:
     return f"<{found.what.partition(' ')[2]}>" if found.what.startswith(("a ", "an ")) else "<removed>"
 
 
-def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:
-    """Yield every text of a JSON value with its key, the names of keys too; digests are left out where they belong."""
-    if isinstance(value, dict):
+def texts_of(result: RunResult) -> Texts:
+    """Return every text of a result once with each key it stands at, the names of keys too.
+
+    Digests are left out where they belong. A result has the same few hundred texts thousands of times, and tens of
+    thousands of numbers: nothing is done twice, and nothing with numbers.
+    """
+    found: dict[str, dict[str, None]] = {}
+    _collect(msgspec.to_builtins(result), "", found, {})
+    return [(at, text) for at, texts in found.items() for text in texts if not _is_digest(at, text)]
+
+
+def _collect(value: Any, at: str, found: dict[str, dict[str, None]], below: dict[tuple[str, str], str]) -> None:
+    """Add the texts inside a JSON object or list to ``found``; ``below`` remembers the ways to keys."""
+    if type(value) is dict:
         for key, inside in value.items():
-            below = f"{at}.{key}" if at else key
-            yield below, key
-            yield from _texts(inside, below)
-    elif isinstance(value, list | tuple):
+            way = below.get((at, key))
+            if way is None:
+                way = below[at, key] = f"{at}.{key}" if at else key
+                found.setdefault(way, {})[key] = None
+            kind = type(inside)
+            if kind is str:
+                found[way][inside] = None
+            elif kind not in _TEXTLESS:
+                _collect(inside, way, found, below)
+    elif not set(map(type, value)) <= _TEXTLESS:
         for inside in value:
-            yield from _texts(inside, at)
-    elif isinstance(value, str) and not _is_digest(at, value):
-        yield at, value
+            if type(inside) is str:
+                found.setdefault(at, {})[inside] = None
+            elif type(inside) not in _TEXTLESS:
+                _collect(inside, at, found, below)
 
 
 def _is_digest(at: str, text: str) -> bool:

@@ -27,6 +27,7 @@ from perjoule.records.facts import (
     ModelFacts,
     RunSettings,
     ScenarioFacts,
+    ServerFacts,
     ToolFacts,
 )
 from perjoule.records.observed import (
@@ -38,11 +39,12 @@ from perjoule.records.observed import (
     ProcessRecord,
     Reading,
     Sample,
+    ServerCounts,
     Span,
     Window,
     WindowPhase,
 )
-from perjoule.records.quality import Fidelity, FidelityBlock, KlDivergence, Quality, TextBits
+from perjoule.records.quality import Fidelity, FidelityBlock, KlDivergence, LanguageCost, Quality, TextBits
 from perjoule.records.result import (
     SCHEMA_VERSION,
     Check,
@@ -59,9 +61,9 @@ from perjoule.records.roofline import Peak, Peaks, Precision, Roofline
 __all__ = [
     "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET", "BackendFacts",
     "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy", "Energy", "EnergyReport",
-    "Fidelity", "FidelityBlock", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "KlDivergence", "Label",
+    "Fidelity", "FidelityBlock", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "KlDivergence", "LanguageCost", "Label",
     "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Peak", "Peaks", "Phase",
     "Precision", "ProcessRecord", "Quality", "Quantity", "Reading", "Reason", "Record", "Roofline", "RunResult",
-    "RunSettings", "Sample", "ScenarioFacts", "Severity", "Span", "TextBits", "ToolFacts", "Window", "WindowPhase",
-    "flatten_metrics",
+    "RunSettings", "Sample", "ScenarioFacts", "ServerCounts", "ServerFacts", "Severity", "Span", "TextBits",
+    "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
 ]  # fmt: skip

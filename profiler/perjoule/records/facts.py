@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import UnsetType
+
 from perjoule.records.base import UNSET, Label, Reason, Record
+
+# History of how numbers and intervals follow from raw parts; a line is added here whenever the same raw parts would
+# give another number, so that no older result is called false for it: `perjoule verify` computes again only its own.
+#   1  first release
+STATISTICS_VERSION = 1
 
 
 class MeterFact(Record, frozen=True, kw_only=True):
@@ -87,8 +94,11 @@ class HostFacts(Record, frozen=True, kw_only=True):
 
 
 class ToolFacts(Record, frozen=True, kw_only=True):
+    """What wrote a file. ``statistics`` is the version of the rules by which its numbers follow from its raw parts."""
+
     name: str
     version: str
+    statistics: int = STATISTICS_VERSION
 
 
 class ScenarioFacts(Record, frozen=True, kw_only=True):
@@ -106,20 +116,37 @@ class ModelFacts(Record, frozen=True, kw_only=True):
     country: str
     license: str
     architecture: str
-    parameters: int
-    weights: Literal["trained", "synthetic"]
+    parameters: int | None
+    parameters_missing: Reason = UNSET
+    weights: Literal["trained", "synthetic", "unknown"]
     source_format: str
     source_quantization: str
-    file_sha256: str
-    file_bytes: int
+    file_sha256: str | None
+    file_sha256_missing: Reason = UNSET
+    file_bytes: int | None
+    file_bytes_missing: Reason = UNSET
     tokenizer_sha256: str
     runtime_quantization: str
-    bits_per_weight: float
-    weights_bytes: int
+    bits_per_weight: float | None
+    bits_per_weight_missing: Reason = UNSET
+    weights_bytes: int | None
+    weights_bytes_missing: Reason = UNSET
     streamed_bytes_per_token: int | None
     streamed_bytes_per_token_missing: Reason = UNSET
     kv_bytes_per_position: int | None
     kv_bytes_per_position_missing: Reason = UNSET
+    left_out: tuple[str, ...] | UnsetType = UNSET  # what the published model has and the one that ran has not
+
+
+class ServerFacts(Record, frozen=True, kw_only=True):
+    """Whose work was measured, where a server was asked.
+
+    ``place``: whether it runs on this machine. ``processes_known``: whether its process was named, so that its CPU time
+    and memory could be read.
+    """
+
+    place: Literal["here", "elsewhere"]
+    processes_known: bool
 
 
 class BackendFacts(Record, frozen=True, kw_only=True):
@@ -129,6 +156,7 @@ class BackendFacts(Record, frozen=True, kw_only=True):
     device: str
     requested_options: dict[str, Any]
     effective_options: dict[str, Any]
+    server: ServerFacts | UnsetType = UNSET
 
 
 # What a calibration must rest on. LEAST_ERROR: the largest leave-one-model-out error on 18 models of a public data

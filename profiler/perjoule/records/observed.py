@@ -30,9 +30,10 @@ class Reading(Record, frozen=True, kw_only=True):
 class Window(Record, frozen=True, kw_only=True):
     """One stretch of time that energy and noise are computed from.
 
-    ``cpu_s`` is CPU time of the worker process (all threads) inside the window, ``foreign_cpu_s`` that of
-    every process outside our own tree, ``steal_s`` what the hypervisor took, ``bytes_streamed`` the weights
-    and KV cache that had to be read from memory at least once per forward pass.
+    ``cpu_s`` is CPU time of the worker process (all threads) inside the window, or of the server's processes where one
+    was asked, ``foreign_cpu_s`` that of every process outside our own tree and the server's, ``steal_s`` what the
+    hypervisor took, ``bytes_streamed`` the weights and KV cache that had to be read from memory at least once per
+    forward pass.
 
     The machine's CPU times come in ticks of ``cpu_tick_s``, our own do not: ``cpu_undercount_s`` is by how much ours
     exceeded what the machine was seen busy, where it did. Counts, swapped pages and pressure (time in which some task
@@ -96,6 +97,9 @@ class Sample(Record, frozen=True, kw_only=True):
     token_times_s_missing: Reason = UNSET
     end_s: float
     span: str | UnsetType = UNSET
+    question: str | UnsetType = UNSET  # id of what was asked: task/language/level/number, or passage/language
+    answer: str | UnsetType = UNSET  # what the model said
+    correct: bool | UnsetType = UNSET  # whether that is the right answer, where there is one
 
     @property
     def sent_s(self) -> float:
@@ -115,16 +119,35 @@ class Sample(Record, frozen=True, kw_only=True):
             raise ValueError(msg)
 
 
+class ServerCounts(Record, frozen=True, kw_only=True):
+    """What a server said of its answers to one process, warm-up included, against what came.
+
+    Requests for which it counted no tokens (``usage_missing_count``), other tokens than the text has
+    (``usage_differs_count``), another prompt than was sent (``prompt_differs_count``), or whose pieces of text were not
+    one token each (``pieces_differ_count``). ``most_cached_tokens`` of one prompt came from its prefix cache.
+    """
+
+    requests_count: int
+    usage_missing_count: int
+    usage_differs_count: int
+    prompt_differs_count: int
+    pieces_differ_count: int
+    most_cached_tokens: int | None
+    most_cached_tokens_missing: Reason = UNSET
+
+
 class ProcessRecord(Record, frozen=True, kw_only=True):
     """One fresh worker process: how it started and whether it reached a steady state.
 
     ``unwatched`` says, by field of its windows, what could not be seen there. ``others_count`` processes with
-    ``others_cpu_share`` of all cores were found by a look at who disturbs, right after this process.
+    ``others_cpu_share`` of all cores were found by a look at who disturbs, right after this process. Where a server was
+    asked, the process is that of the client, and ``server`` holds what the server said.
     """
 
     process: int
     start_s: float
-    load_s: float
+    load_s: float | None
+    load_s_missing: Reason = UNSET
     cold_ttft_s: float | None
     cold_ttft_s_missing: Reason = UNSET
     load_read_bytes: int | UnsetType | None = UNSET  # from storage while loading: 0 where all was in the page cache
@@ -135,10 +158,14 @@ class ProcessRecord(Record, frozen=True, kw_only=True):
     unwatched: dict[str, str] | UnsetType = UNSET
     others_count: int | UnsetType = UNSET
     others_cpu_share: float | UnsetType = UNSET
+    server: ServerCounts | UnsetType = UNSET
 
 
 class MemoryPeak(Record, frozen=True, kw_only=True):
-    """High-water marks of the worker: while loading, over all requests, and in one request's two phases."""
+    """High-water marks of the worker: while loading, over all requests, and in one request's two phases.
+
+    Where a server was asked they are those of its processes, summed.
+    """
 
     process: int
     phase: Literal["load", "requests", "prefill", "decode"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perjoule.records.base import UNSET, Quantity, Reason, Record
+from perjoule.records.base import UNSET, Energy, Quantity, Reason, Record
 
 
 class FidelityBlock(Record, frozen=True, kw_only=True):
@@ -78,3 +78,25 @@ class Quality(Record, frozen=True, kw_only=True):
     fidelity_missing: Reason = UNSET
     bits_per_byte: dict[str, TextBits] | None
     bits_per_byte_missing: Reason = UNSET
+
+
+class LanguageCost(Record, frozen=True, kw_only=True):
+    """What reading the same passage costs in one language: tokens, energy, latency, and each relative to a reference.
+
+    Latency is that of the first token after the passage. ``energy_j_per_1000_characters`` is secondary: languages say
+    the same in more or fewer characters. Ratios are of values of the same process.
+    """
+
+    language: str
+    reference: str
+    tokens_count: int
+    characters_count: int
+    relative_tokens: float
+    ttft_s: Quantity
+    relative_ttft: Quantity
+    energy_j_per_passage: Energy | None
+    energy_j_per_passage_missing: Reason = UNSET
+    relative_energy: Quantity | None
+    relative_energy_missing: Reason = UNSET
+    energy_j_per_1000_characters: float | None
+    energy_j_per_1000_characters_missing: Reason = UNSET

@@ -27,7 +27,7 @@ from perjoule.records.observed import (
     Span,
     Window,
 )
-from perjoule.records.quality import Quality
+from perjoule.records.quality import LanguageCost, Quality
 from perjoule.records.roofline import Peaks, Roofline
 
 # History of the run file format; a number is added here and a migration in perjoule.store per change.
@@ -112,6 +112,7 @@ class RunResult(Record, frozen=True, kw_only=True):
     energy: EnergyReport
     quality: Quality | None
     quality_missing: Reason = UNSET
+    languages: tuple[LanguageCost, ...] = ()
     roofline: Roofline | None
     roofline_missing: Reason = UNSET
     overhead: Overhead

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from perjoule.records import Energy, Missing, RunResult
+from perjoule.records import Energy, Missing, ModelFacts, RunResult
 from perjoule.render import format as fmt
 from perjoule.render import rows, sweep
 from perjoule.render.charts import charts, sweep_charts
@@ -98,13 +98,14 @@ def _joules(result: RunResult) -> str:
 def _details(result: RunResult) -> list[tuple[str, str]]:
     host, cpu, model, backend = result.host, result.host.cpu, result.model, result.backend
     governor = cpu.governor or f"unknown ({cpu.governor_missing})"
-    bits = fmt.significant(model.bits_per_weight, 3) if model.bits_per_weight else "0"
+    bits = "unknown" if model.bits_per_weight is None else fmt.significant(model.bits_per_weight, 3)
+    bits = "0" if model.bits_per_weight == 0 else bits
     options = ", ".join(f"{key} {value}" for key, value in sorted(backend.effective_options.items()))
     share = fmt.significant(100 * result.overhead.harness_share, 2)
     return [
-        ("Model file", f"{model.ref}, SHA-256 {model.file_sha256[:16]}\u2026, {fmt.size(model.file_bytes)}"),
+        ("Model file", _file(model)),
         ("Vendor, licence", f"{model.vendor}, {model.license}"),
-        ("As run", f"{model.runtime_quantization}, {bits} bits per weight, {fmt.size(model.weights_bytes)}"),
+        ("As run", f"{model.runtime_quantization}, {bits} bits per weight, {_size(model.weights_bytes)}"),
         ("Engine", f"{backend.name} {backend.engine_version}, {options}"),
         ("Processor", f"{cpu.name} ({cpu.vendor} family {cpu.family} model {cpu.model}), {cpu.threads} threads"),
         ("Governor", governor),
@@ -120,6 +121,16 @@ def _details(result: RunResult) -> list[tuple[str, str]]:
         ("Repeat with", result.reproduce),
         ("Result id", result.id),
     ]
+
+
+def _file(model: ModelFacts) -> str:
+    if model.file_sha256 is None:
+        return f"{model.ref}, file unknown ({model.file_sha256_missing})"
+    return f"{model.ref}, SHA-256 {model.file_sha256[:16]}\u2026, {_size(model.file_bytes)}"
+
+
+def _size(value: int | None) -> str:
+    return "size unknown" if value is None else fmt.size(value)
 
 
 def _floor_and_ceiling(result: RunResult) -> str:

@@ -178,7 +178,7 @@ def found_rate(result: RunResult, name: str) -> str:
 def _load_and_ttft(result: RunResult) -> Metric:
     from perjoule.stats.intervals import t_interval  # noqa: PLC0415 - scipy only where intervals are made
 
-    both = [p.load_s + p.cold_ttft_s for p in result.processes if p.cold_ttft_s is not None]
+    both = [p.load_s + p.cold_ttft_s for p in result.processes if p.load_s is not None and p.cold_ttft_s is not None]
     if not both:
         return Missing(reason="no request was made")
     return t_interval(both, unit="s", statistic="mean over processes")

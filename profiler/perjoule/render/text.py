@@ -85,8 +85,9 @@ def _heading(result: RunResult, *, several: bool) -> str:
         f"{model.name}\n"
         + (f"{result.scenario.name}\n" if several else "")
         + f"{model.source_quantization}, run as {model.runtime_quantization}"
-        f" ({model.bits_per_weight:.1f} bits), {backend.name}\n"
-        f"{backend.effective_options.get('threads', '?')} thread(s), "
+        + ("" if model.bits_per_weight is None else f" ({model.bits_per_weight:.1f} bits)")
+        + f", {backend.name}\n"
+        + f"{backend.effective_options.get('threads') or '?'} thread(s), "
         + (f"batch {batch}, " if batch != 1 else "")
         + f"{processes} process{'es' * (processes != 1)}"
         + (f", control {control}" if control else "")

@@ -32,10 +32,10 @@ def peaks_for(
     model: ModelFacts, device: str, machine: HostFacts, threads: int, *, tell: Callable[[str], None] = _silent
 ) -> Peaks | str:
     """Return the peaks that a run of this model is held against, or why there are none."""
-    if not model.parameters:
-        return NULL_ENGINE
     if device != "cpu":
         return f"the peaks are those of the CPU; the engine runs on {device}"
+    if not model.parameters:
+        return NULL_ENGINE
     return measure(machine, threads, tell=tell)
 
 

@@ -59,6 +59,8 @@ def impossible(found: Roofline | None) -> Iterator[str]:
 
 def precision(model: ModelFacts) -> Precision | Missing:
     """Return what the weights are multiplied in: 8-bit integers where they are stored in fewer than 16 bits."""
+    if model.parameters is None or model.bits_per_weight is None:
+        return Missing(reason="nothing is known of the model's weights")
     if not model.parameters:
         return Missing(reason="the engine multiplies nothing")
     if model.bits_per_weight >= _FP32_BITS:
@@ -106,7 +108,7 @@ def _compute_share(model: ModelFacts, peaks: Peaks, used: Sequence[Sample]) -> f
     if len(alone) < len(used):
         return Missing(reason="requests overlap, so prefill has no window of its own")
     timed = [(s.prompt_tokens, s.first_token_s - s.start_s) for s in alone]
-    rates = [2 * model.parameters * tokens / seconds for tokens, seconds in timed if seconds > 0]
+    rates = [2 * (model.parameters or 0) * tokens / seconds for tokens, seconds in timed if seconds > 0]
     return statistics.median(rates) / peak.best if rates else Missing(reason="no prefill was measured")
 
 

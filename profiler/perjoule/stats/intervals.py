@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from perjoule.records import Missing, Quantity
 from perjoule.stats.widening import lag1, widened_half_width
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 MIN_FOR_BOOTSTRAP = 8  # processes; over two or three a bootstrap covers 80 to 84 %, not 95
 _RESAMPLES = 500  # enough for a standard error
+_AT_ONCE = 50  # resamples
 ONE_PROCESS = "one process: a spread between processes cannot be seen"
 METHOD = "95 % Student t over processes, widened for stopping at a target and for correlation of successive ones"
 PERCENTILE_METHOD = (
@@ -112,12 +114,41 @@ def _percentile_half_width(groups: Sequence[Sequence[float]], share: float) -> f
     The bootstrap only gives the standard error; over 8 or 20 processes its own percentiles cover 58 to 93 %
     (benchmarks/coverage.py). The quantile, and the widening for order and stopping, are those of a mean.
     """
-    generator = random.Random(0)  # noqa: S311 - fixed, so that the same samples give the same bounds
-    seen = [
-        percentile([v for group in generator.choices(groups, k=len(groups)) for v in group], share)
-        for _ in range(_RESAMPLES)
-    ]
+    seen = _resampled(groups, share)
     n = len(groups)
     # a standard error times sqrt n is a spread between processes; a bootstrap's lacks the n / (n - 1)
     spread = statistics.pstdev(seen) * n / math.sqrt(n - 1)
     return float(widened_half_width(n, spread, lag1([statistics.median(g) for g in groups])))
+
+
+def _resampled(groups: Sequence[Sequence[float]], share: float) -> list[float]:
+    """Return the percentile of each resample of whole groups, as ``percentile`` of the pooled values gives it.
+
+    All values are sorted once; a resample only says how often each of them counts.
+    """
+    import numpy as np  # noqa: PLC0415 - heavy; only once results are computed
+
+    values = np.array([v for group in groups for v in group], dtype=float)
+    owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    order = np.argsort(values, kind="stable")
+    ordered, owner = values[order], owner[order]
+    seen: list[float] = []
+    for times in _draws(len(groups)):
+        upto = np.cumsum(times[:, owner], axis=1)  # how many values of a resample lie at or before each
+        position = share * (upto[:, -1] - 1)
+        below = np.floor(position).astype(int)
+        above = np.minimum(below + 1, upto[:, -1] - 1)
+        low, high = (ordered[(upto <= at[:, None]).sum(axis=1)] for at in (below, above))
+        seen += (low + (position - below) * (high - low)).tolist()
+    return seen
+
+
+@lru_cache(maxsize=64)
+def _draws(n: int) -> tuple[Any, ...]:
+    """Return how often each of n groups is drawn, a row a resample, in blocks that bound the memory of what follows."""
+    import numpy as np  # noqa: PLC0415
+
+    generator = random.Random(0)  # noqa: S311 - fixed, so that the same samples give the same bounds
+    drawn = [generator.choices(range(n), k=n) for _ in range(_RESAMPLES)]
+    counts = np.array([np.bincount(row, minlength=n) for row in drawn])
+    return tuple(np.array_split(counts, _RESAMPLES // _AT_ONCE))

@@ -98,6 +98,18 @@ def log_ratio_half_width(ratios: Sequence[float], known: Control | None = None) 
     return None if half is None else math.expm1(min(half, 700.0))
 
 
+def log_ratio_interval(ratios: Sequence[float], *, family: int = 1) -> tuple[float, float | None, float | None]:
+    """Return the mean of log-ratios of pairs and its bounds; None for bounds of fewer than two pairs.
+
+    The bounds are of 95 %, for all intervals of a ``family`` together [Bonferroni].
+    """
+    effect = _paired(ratios, None)
+    half = _half_width(effect, family)
+    if half is None:
+        return effect.log_ratio, None, None
+    return effect.log_ratio, effect.log_ratio - half, effect.log_ratio + half
+
+
 def compare_pairs(
     values: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
@@ -227,12 +239,12 @@ def _satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return math.sqrt(total), total**2 / sum(v**2 / f for v, f in parts)
 
 
-def _half_width(effect: _Effect) -> float | None:
+def _half_width(effect: _Effect, family: int = 1) -> float | None:
     if effect.error is None:
         return None
     from scipy.special import stdtrit  # noqa: PLC0415 - heavy; only once results are computed
 
-    return float(stdtrit(effect.freedom, 1 - miss_probability(effect.n) / 2)) * effect.error
+    return float(stdtrit(effect.freedom, 1 - miss_probability(effect.n) / (2 * family))) * effect.error
 
 
 def _p_value(metric: str, effect: _Effect, threshold: float) -> float | None:

@@ -77,7 +77,7 @@ def steering_values(
     if scenario.shape == "multi-stream":
         return {**values, "output_tokens_per_s": output_rates(groups, windows)}
     if scenario.shape == "cold-start":
-        return {"ttft_s": values["ttft_s"], "load_s": [p.load_s for p in processes]}
+        return {"ttft_s": values["ttft_s"], "load_s": [p.load_s for p in processes if p.load_s is not None]}
     return values
 
 

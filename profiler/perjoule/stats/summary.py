@@ -40,9 +40,11 @@ def summarize(
     """
     groups = select(samples, windows, scenario).by_process
     of_engine = {
-        "load_s": _over(processes, lambda p: p.load_s, "s", "mean over processes"),
-        "cold_ttft_s": _over(processes, lambda p: p.cold_ttft_s, "s", "mean over processes"),
-        "weights_bytes": exact(model.weights_bytes, unit="bytes", statistic="size in memory format"),
+        "load_s": _over(processes, "load_s"),
+        "cold_ttft_s": _over(processes, "cold_ttft_s"),
+        "weights_bytes": Missing(reason=str(model.weights_bytes_missing))
+        if model.weights_bytes is None
+        else exact(model.weights_bytes, unit="bytes", statistic="size in memory format"),
         "peak_memory_bytes": _peak_memory(memory),
         "peak_gpu_memory_bytes": _peak_gpu_memory(memory),
     }
@@ -108,12 +110,12 @@ def _totals(groups: Groups, windows: Sequence[Window], amount: Callable[[Sample]
     return t_interval(values, unit=unit, statistic=_TOTALS) if values else Missing(reason="no measured request")
 
 
-def _over(
-    processes: Sequence[ProcessRecord], of: Callable[[ProcessRecord], float | None], unit: str, statistic: str
-) -> Metric:
-    values = [v for v in map(of, processes) if v is not None]
-    reason = "no request was made" if processes else "no process finished"
-    return t_interval(values, unit=unit, statistic=statistic) if values else Missing(reason=reason)
+def _over(processes: Sequence[ProcessRecord], name: str) -> Metric:
+    """Return a time that each process has, in seconds, over those that have it."""
+    values = [v for p in processes if (v := getattr(p, name)) is not None]
+    if values:
+        return t_interval(values, unit="s", statistic="mean over processes")
+    return Missing(reason=next((getattr(p, f"{name}_missing") for p in processes), "no process finished"))
 
 
 def _idle_cpu_share(windows: Sequence[Window], spans: Sequence[Span]) -> Metric:

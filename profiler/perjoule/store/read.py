@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,10 +13,16 @@ import msgspec
 from perjoule.errors import InputError
 from perjoule.records import SCHEMA_VERSION, RunResult
 from perjoule.store import migrate
+from perjoule.store.write import encode
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 32
+_TOO_DEEP = b"\n" + b" " * MAX_DEPTH  # lines are indented by one space a level
 _HINT = "give a result file that `perjoule run` wrote"
+
+
+class ImportedError(InputError):
+    """The file holds what another tool measured (docs/interchange.md): it is no result, and never read as one."""
 
 
 def load(path: str | Path) -> RunResult:
@@ -40,7 +47,28 @@ def _read(path: Path) -> bytes:
 
 def decode(data: bytes, source: str) -> RunResult:
     """Return the result in ``data``; ``source`` names it in errors. Raises ``InputError``."""
-    return _converted(_parsed(data, source), source)
+    result = _as_written(data)
+    return _converted(_parsed(data, source), source) if result is None else result
+
+
+def _as_written(data: bytes) -> RunResult | None:
+    """Return the result of a file that is byte for byte what perjoule writes; None for any other.
+
+    Such a file holds no key twice, no NaN and no number that is lost in reading; the slow way, which says what is
+    wrong, is for the others.
+    """
+    if _TOO_DEEP in data:
+        return None
+    try:
+        result: RunResult = _decoder().decode(data)
+    except (ValueError, RecursionError):  # msgspec's errors are kinds of ValueError
+        return None
+    return result if result.schema_version == SCHEMA_VERSION and encode(result) == data else None
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[RunResult]:
+    return msgspec.json.Decoder(RunResult)
 
 
 def raw(path: str | Path) -> dict[str, Any]:
@@ -70,6 +98,11 @@ def _converted(content: Any, source: str) -> RunResult:
 
 
 def _refuse_version(content: object, source: str) -> None:
+    if isinstance(content, dict) and content.get("schema") == "perjoule.imported":
+        raise ImportedError(
+            f"{source}: a record imported from another tool, which perjoule did not measure",
+            hint="`perjoule show` prints it; results alone are compared, verified, published and exported",
+        )
     if not isinstance(content, dict) or content.get("schema") != "perjoule.run":
         raise InputError(f"{source}: not a perjoule result: no schema perjoule.run", hint=_HINT)
     version = content.get("schema_version")

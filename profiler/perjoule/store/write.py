@@ -48,14 +48,16 @@ def save(result: RunResult, folder: str | Path) -> Path:
     return write_whole(Path(folder) / file_name(result), encode(result))
 
 
-def write_whole(path: Path, data: bytes) -> Path:
+def write_whole(path: Path, data: bytes, *, sync_name: bool = True) -> Path:
     """Write a file that is whole or not there, in a folder that is made if need be; return its path.
 
-    Raises ``InputError`` if it exists, ``HostError`` if the file system refuses.
+    Whoever writes many files may leave it to one ``sync_folder`` after them that their names outlive a power cut. Raises ``InputError`` if it exists, ``HostError`` if the file system refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, data)
+        if sync_name:
+            sync_folder(path.parent)
     except FileExistsError:
         raise InputError(f"{path} exists already", hint="choose another --out; results are never overwritten") from None
     except OSError as error:
@@ -69,7 +71,6 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file that is whole or not there; where Linux can, even a process that is killed leaves nothing."""
     if not _write_unnamed(path, data):
         _write_temporary(path, data)
-    _sync_folder(path.parent)
 
 
 def _write_unnamed(path: Path, data: bytes) -> bool:
@@ -130,7 +131,8 @@ def _publish(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from perjoule.errors import HostError, InputError
-from perjoule_backends.checkpoints import cache, catalogue, resolve, wheels
+from perjoule_backends.checkpoints import cache, catalogue, listing, resolve, synthetic, wheels
+from perjoule_backends.checkpoints.hf_config import ROPE_FACTORS, read_config, tensor_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,12 +117,66 @@ def test_unknown_names_get_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "ref", ["hf:org", "hf:org/repo/../up.gguf", "hf:org/repo/config.json", "synthetic:qwen3-8b", "missing.gguf"]
+    "ref",
+    ["hf:org", "hf:org/repo/../up.gguf", "hf:org/repo/config.json", "synthetic:none", "missing.gguf", "gpt-oss-20b"],
 )
 def test_references_that_cannot_be_had_are_refused(ref: str):
     with pytest.raises(InputError) as caught:
         resolve.resolve(ref, silent)
     assert caught.value.hint
+
+
+def test_a_model_that_cannot_run_here_says_why_and_what_can():
+    with pytest.raises(InputError, match="mixture of experts") as caught:
+        resolve.resolve("gpt-oss-20b", silent)
+    assert "dense model" in caught.value.hint
+    assert "network" not in caught.value.hint
+
+
+@pytest.mark.parametrize("ref", ["qwen3-8b", "hf:Qwen/Qwen3-8B", "hf:Qwen/Qwen3-8B@main"])
+def test_without_a_hub_a_model_names_its_offline_alternatives(
+    ref: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HostError, match="HF_HUB_OFFLINE") as caught:
+        resolve.resolve(ref, silent)
+    assert "\n" not in caught.value.message + caught.value.hint
+    assert "smollm2-135m-instruct:q4_1" in caught.value.hint  # on the package index
+    assert "synthetic:qwen3-8b" in caught.value.hint
+
+
+def test_a_pinned_file_that_only_the_hub_has_names_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HostError, match="HF_HUB_OFFLINE") as caught:
+        resolve.resolve("qwen3-4b:q4_k_m", silent)
+    assert "synthetic:qwen3-4b" in caught.value.hint
+
+
+def test_every_family_is_listed_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path))
+    rows = listing.entries()
+    assert {row["vendor"] for row in rows} == {
+        "Alibaba", "ByteDance", "DeepSeek", "OpenAI", "Google", "Meta", "Hugging Face", "Naver", "Kakao",
+    }  # fmt: skip
+    assert all(bool(row["can"]) != bool(row["refusal"]) for row in rows)
+    assert not any("cached" in row["can"] for row in rows)
+
+
+def test_every_model_is_complete_and_counts_what_its_shape_counts():
+    shapes = synthetic.shapes()
+    for model in catalogue.models():
+        assert model.sources
+        assert all(source.startswith("https://") for source in model.sources)
+        assert datetime.strptime(model.released, "%Y-%m-%d" if len(model.released) > 7 else "%Y-%m").year >= 2024  # noqa: DTZ007
+        assert (model.shape is None) == (model.refusal is not None)
+        if model.shape:
+            decoder = read_config(shapes[model.shape].config, model.name)
+            counted = sum(math.prod(s) for name, s in tensor_shapes(decoder).items() if name != ROPE_FACTORS)
+            assert counted == model.parameters
+            assert decoder.context == model.context
+    assert {model.shape for model in catalogue.models() if model.shape} == set(shapes)
 
 
 def test_every_catalogue_row_is_complete():

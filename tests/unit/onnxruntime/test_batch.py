@@ -56,7 +56,7 @@ def load(path: Path, quant: str, places: int = PLACES) -> OnnxRuntimeEngine:
     return engine
 
 
-@pytest.fixture(params=["llama", "qwen2"])
+@pytest.fixture(params=["llama", "qwen2", "qwen3", "gemma3"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> OnnxRuntimeEngine:
     return load(write_tiny(tmp_path / "tiny.gguf", request.param), "fp32")
 
@@ -107,7 +107,7 @@ def test_whoever_joins_and_leaves_each_sequence_goes_on_as_alone(
 
 
 @pytest.mark.parametrize("quant", ["fp32", "faithful", "int8"])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3"])
 def test_logits_of_rows_of_different_lengths_are_those_of_numpy(tmp_path: Path, architecture: str, quant: str) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", architecture)
     random = np.random.default_rng(4)

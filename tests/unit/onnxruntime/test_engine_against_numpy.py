@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine
 
-IDS = [5, 17, 90, 3, 3, 64, 127, 0, 41, 8, 77, 12]
+IDS = [5, 17, 90, 3, 3, 64, 127, 0, 41, 8, 77, 12]  # longer than the window of the tiny gemma3
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 Kind = gguf_package.GGMLQuantizationType
 
 
@@ -33,18 +34,46 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def load(path: Path, quant: str, context: int = 64) -> OnnxRuntimeEngine:
-    options = EngineOptions(threads=1, quant=quant, context_tokens=context, extra={"spinning": False})
+def load(path: Path, quant: str, context: int = 64, *, fused_mlp: bool = False) -> OnnxRuntimeEngine:
+    extra = {"spinning": False, "fused_mlp": fused_mlp}
+    options = EngineOptions(threads=1, quant=quant, context_tokens=context, extra=extra)
     backend = OnnxRuntimeBackend()
     return backend.load(backend.prepare(str(path), options, lambda _text, _share: None), options)
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_float32_logits_equal_numpy(tmp_path: Path, architecture: str, tied: bool) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", architecture, tied=tied)
     expected = numpy_decoder.logits(read_gguf(path), IDS)
     np.testing.assert_allclose(load(path, "fp32").logits(IDS), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("quant", ["fp32", "faithful"])
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3"])
+def test_gate_and_up_as_one_matrix_change_nothing(tmp_path: Path, architecture: str, quant: str) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", architecture, kind=Kind.Q5_0)
+    expected = load(path, quant).logits(IDS)
+    fused = load(path, quant, fused_mlp=True)
+    assert fused.effective_options()["fused_mlp"]
+    np.testing.assert_allclose(fused.logits(IDS), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, {"rope.scaling.factor": 4.0}, {}],
+    ids=["linear", "factor alone", "none"],
+)
+@pytest.mark.parametrize("factors", [True, False])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_scaled_positions_equal_numpy(
+    tmp_path: Path, architecture: str, factors: bool, keys: dict[str, float | str]
+) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", architecture, rope_factors=factors, keys=keys)
+    expected = numpy_decoder.logits(read_gguf(path), IDS)
+    np.testing.assert_allclose(load(path, "fp32").logits(IDS), expected, rtol=0, atol=2e-5)
+    plain = numpy_decoder.logits(read_gguf(write_tiny(tmp_path / "plain.gguf", architecture)), IDS)
+    assert (np.abs(plain - expected).max() > 1e-2) == (factors or bool(keys))
 
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0])
@@ -64,7 +93,7 @@ def test_four_bits_lose_more_than_eight(tmp_path: Path) -> None:
     assert loss["int8"] < 2e-3 < loss["int4"] < 0.2
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_generation_follows_numpy_step_by_step(tmp_path: Path, architecture: str) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", architecture)
     out: list[int] = []
@@ -124,7 +153,7 @@ def test_unknown_architecture_names_those_that_work(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", "mamba")
     with pytest.raises(InputError, match="mamba") as caught:
         load(path, "fp32")
-    assert "llama, qwen2" in caught.value.hint
+    assert ", ".join(ARCHITECTURES) in caught.value.hint
 
 
 def test_unknown_quantization_and_option_are_refused(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from gguf import GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import tiny_checkpoint
@@ -130,6 +131,76 @@ def test_shapes_that_no_operator_takes_are_refused(
     assert why in prepare_is_refused(write_tiny(tmp_path / "odd.gguf", "llama"))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "keys", "why"),
+    [
+        ("llama", {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, "rotary scaling 'yarn'"),
+        ("llama", {"rope.scaling.factor": NAN}, "rope.scaling.factor"),
+        ("llama", {"rope.scale_linear": -1.0}, "rope.scale_linear"),
+        ("llama", {"rope.dimension_count": 8}, "rope.dimension_count 8 beside heads of 16"),
+        ("llama", {"attention.value_length": 8}, "attention.value_length 8"),
+        ("llama", {"attention.sliding_window": 16}, "sliding window of 16"),
+        ("qwen2", {"attention.scale": 0.5}, "attention.scale 0.5"),
+        ("qwen3", {"logit_scale": 2.0}, "logit_scale 2.0"),
+        ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+        ("gemma3", {"attention.sliding_window_pattern": [True] * 5}, "pattern of windows"),
+        ("gemma3", {"attention.sliding_window_pattern": [1, 1, 1, 1, 1, 0]}, "pattern of windows"),
+        ("gemma3", {"attention.sliding_window_pattern": 0}, "sliding_window_pattern is 0"),
+        ("gemma3", {"rope.freq_base_swa": INFINITY}, "rope.freq_base_swa"),
+    ],
+)
+def test_what_would_run_but_be_wrong_is_refused(
+    tmp_path: Path, architecture: str, keys: dict[str, Any], why: str
+) -> None:
+    assert why in prepare_is_refused(write_tiny(tmp_path / "tiny.gguf", architecture, keys=keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"logit_scale": 1.0, "attention.scale": 0.0},
+        {"attention.sliding_window": 64},
+        {"rope.scaling.type": "none", "rope.scaling.factor": 4.0},
+        {"rope.scaling.factor": 0.0},
+    ],
+)
+def test_keys_that_change_nothing_are_no_reason(tmp_path: Path, keys: dict[str, Any]) -> None:
+    found = read_manifest(prepare(write_tiny(tmp_path / "tiny.gguf", "llama", keys=keys)).path).architecture
+    assert found == read_manifest(prepare(write_tiny(tmp_path / "plain.gguf", "llama")).path).architecture
+
+
+def test_a_window_for_each_layer_is_read(tmp_path: Path) -> None:
+    flags = [False, True, True, False, True, False]
+    path = write_tiny(tmp_path / "tiny.gguf", "gemma3", keys={"attention.sliding_window_pattern": flags})
+    assert read_manifest(prepare(path).path).architecture.window_layers == (1, 2, 4)
+
+
+@pytest.mark.parametrize("name", ["blk.1.attn_output.bias", "blk.0.attn_q_norm.weight", "mm.projection.weight"])
+def test_a_tensor_that_would_be_left_out_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = tiny_checkpoint.shapes
+    monkeypatch.setattr(tiny_checkpoint, "shapes", lambda *args, **kwargs: shapes(*args, **kwargs) | {name: (64,)})
+    assert name in prepare_is_refused(write_tiny(tmp_path / "tiny.gguf", "llama"))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN, INFINITY])
+def test_rotary_factors_that_divide_by_nothing_are_refused(tmp_path: Path, value: float) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", "llama", rope_factors=True)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, read_gguf(path).tensors["rope_freqs.weight"].offset, value)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="rope_freqs"):
+        prepare(path)
+
+
+def test_a_block_whose_scale_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", "llama", kind=GGMLQuantizationType.Q4_0)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<e", content, read_gguf(path).tensors["blk.0.ffn_up.weight"].offset, NAN)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="ffn_up"):
+        prepare(path)
+
+
 def test_more_tokens_than_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add = tiny_checkpoint._add_tokenizer
 
@@ -184,13 +255,16 @@ def test_a_disk_without_room_is_said_before_any_is_written(
     assert [p.name for p in (cache / "converted").iterdir()] == [".lock"]
 
 
-def test_the_space_asked_for_is_about_what_is_written(tiny: Path) -> None:
+@pytest.mark.parametrize("kind", ["F32", "Q4_0", "Q8_0"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_space_asked_for_is_about_what_is_written(tmp_path: Path, architecture: str, kind: str) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", architecture, kind=GGMLQuantizationType[kind])
     for quant in ("faithful", "int4", "fp32"):
-        folder = OnnxRuntimeBackend().prepare(str(tiny), EngineOptions(quant=quant), silent).path
+        folder = OnnxRuntimeBackend().prepare(str(path), EngineOptions(quant=quant), silent).path
         written = (folder / "weights.bin").stat().st_size
-        arch = read_manifest(folder).architecture
-        assert written <= convert.needed_bytes(arch, quant) + (64 << 10) * 4  # and a page for each of 60 tensors
-        assert convert.needed_bytes(arch, quant) <= 1.1 * written
+        needed = convert.needed_bytes(read_gguf(path), read_manifest(folder).architecture, quant)
+        assert written <= needed + 4096 * 2 * len(read_gguf(path).tensors)  # at most a page for each array
+        assert needed <= 1.1 * written
 
 
 @pytest.mark.parametrize("name", ["n" * 240, "\u6a21" * 80])

@@ -97,7 +97,7 @@ def test_what_stands_in_the_folder_is_judged_too_and_read_once(mine: Path, to: P
     bad = to / Path(first.written[0]).parent / "bad.json"
     bad.write_bytes((to / first.written[0]).read_bytes().replace(b'"vendor": "Nobody"', b'"vendor": "Anybody"'))
     read: list[Path] = []
-    monkeypatch.setattr("perjoule.publish.batch.examine", lambda path, who: read.append(path) or examine(path, who))
+    monkeypatch.setattr("perjoule.publish.gate.examine", lambda path, who: read.append(path) or examine(path, who))
     outcome = publish([], to, NOBODY)
     assert read == [bad]
     assert [path for path, _ in outcome.standing] == [bad.relative_to(to).as_posix()]

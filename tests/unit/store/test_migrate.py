@@ -64,8 +64,8 @@ def test_an_older_file_loads(old: Path):
 
 def test_upgrading_keeps_what_was_observed_and_derives_the_rest(old: Path):
     before = old.read_bytes()
-    result, version = upgraded(old)
-    assert version == 0
+    result, steps = upgraded(old)
+    assert steps == "version 0 to 1"
     assert result.samples == make_result().samples
     assert verify(result) == []
     assert old.read_bytes() == before

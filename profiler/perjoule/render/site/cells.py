@@ -119,7 +119,9 @@ def text(row: dict[str, Cell], key: str) -> str:
 
 def name(row: dict[str, Cell], key: str) -> str:
     """Return a text as a page shows it: nothing that a browser would obey, and not endless."""
-    shown = printable(text(row, key)).replace("\n", " ")
+    shown = text(row, key)
+    if not (shown.isascii() and shown.isprintable()):  # nearly all are, and a page shows thousands
+        shown = printable(shown).replace("\n", " ")
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}\u2026"
 
 

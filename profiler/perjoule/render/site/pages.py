@@ -16,7 +16,7 @@ from perjoule import __version__
 from perjoule.records import Record
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
-from perjoule.render.site.cells import label_of, line, machine_page, model_page, name, number, text
+from perjoule.render.site.cells import Line, label_of, line, machine_page, model_page, name, number, text
 from perjoule.render.site.pareto import FRONT_LEGEND, LEGEND, pictures
 
 if TYPE_CHECKING:
@@ -43,17 +43,18 @@ def pages(entries: Sequence[Entry]) -> list[Page]:
     held = sorted((e for e in entries if e.row), key=lambda e: (text(e.row, "created_utc"), e.path))
     left_out = [printable(e.path) for e in entries if not e.row]
     groups = list(_groups(held, left_out))
+    lines: dict[str, Line] = {}  # by path: a result stands on three pages
     found = []
     for about, members in groups:
         newest, older = members[-MOST_ROWS:], members[:-MOST_ROWS]
         stem = about["page"].removesuffix(".html")
         chunks = [older[i : i + MOST_ROWS] for i in range(0, len(older), MOST_ROWS)]
         others = [f"{stem}-older-{n}.html" for n in range(len(chunks), 0, -1)]
-        found.append(_page({**about, "others": others, "count": len(members)}, newest))
+        found.append(_page({**about, "others": others, "count": len(members)}, newest, lines))
         for n, chunk in enumerate(chunks, 1):
             part = {**about, "page": f"{stem}-older-{n}.html", "others": [about["page"]], "count": len(members),
                     "left_out": [], "heading": f"{about['heading']}, older results {n}"}  # fmt: skip
-            found.append(_page(part, chunk))
+            found.append(_page(part, chunk, lines))
     return found
 
 
@@ -122,7 +123,7 @@ def _machine_facts(entry: Entry) -> list[tuple[str, str]]:
     ]
 
 
-def _page(about: dict[str, Any], entries: list[Entry]) -> Page:
+def _page(about: dict[str, Any], entries: list[Entry], lines: dict[str, Line]) -> Page:
     shown = [(e.path, e.fingerprint, e.row) for e in entries]
     told = msgspec.json.encode([about, shown, __version__, _assets()], order="sorted")
 
@@ -131,7 +132,7 @@ def _page(about: dict[str, Any], entries: list[Entry]) -> Page:
         newest_first = entries[::-1]
         return _template().render(
             about=about,
-            lines=[line(e) for e in newest_first],
+            lines=[lines.get(e.path) or lines.setdefault(e.path, line(e)) for e in newest_first],
             pictures=pictures(newest_first, about["pictures"], front=about["front"]),
             css=css, script=script, css_hash=_csp(css), script_hash=_csp(script), version=__version__,
             legend=FRONT_LEGEND if about["front"] else LEGEND,

@@ -1,0 +1,98 @@
+"""The ``llamacpp`` backend: what it can do, and how it prepares and loads a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
+from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule_backends.llamacpp.settings import KV_VALUE_BYTES, settings_of
+
+if TYPE_CHECKING:
+    from perjoule.protocols import Engine, Progress
+
+INSTALL = "pip install 'perjoule[llamacpp]'"
+QUANTS = ("faithful",)
+_GPUS = 8  # names offered; whether there is such a board is seen when it is loaded
+_GPU_LIBRARY = "libggml-cuda*"
+
+
+class LlamaCppBackend:
+    """GGUF files as they are, on llama.cpp."""
+
+    def info(self) -> BackendInfo:
+        return BackendInfo(
+            name="llamacpp",
+            summary="the GGUF file as it is, llama.cpp through llama-cpp-python, no sampler in the loop",
+            devices=_devices(),
+            formats=("gguf",),
+            quants=QUANTS,
+            available=find_spec("llama_cpp") is not None,
+            install=INSTALL,
+            batching=True,
+        )
+
+    def engine_version(self) -> str:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("llama-cpp-python")
+
+    def prepare(self, ref: str, options: EngineOptions, progress: Progress) -> Prepared:
+        """Resolve the file, and put our tokenizer beside it; see ``checkpoints.as_file``."""
+        from perjoule_backends.checkpoints.as_file import file_folder  # noqa: PLC0415 - only in the child
+
+        _check(options)
+        settings = settings_of(options.extra)
+        folder, file = file_folder(ref, progress)
+        context = min(options.context_tokens, file.context or options.context_tokens)
+        model = file.facts(ref, quant=options.quant, kv_value_bytes=KV_VALUE_BYTES[settings.kv_type])
+        return Prepared(folder=str(folder), model=model, context_tokens=context, stop_ids=file.stop_ids)
+
+    def load(self, prepared: Prepared, options: EngineOptions) -> Engine:
+        from perjoule_backends.llamacpp.engine import LlamaCppEngine  # noqa: PLC0415
+
+        settings = settings_of(options.extra)
+        try:
+            return LlamaCppEngine(prepared.path, options, settings, prepared.context_tokens)
+        except (PerjouleError, MemoryError):
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise EngineError(
+                f"llama.cpp cannot be used: {lines[0][:200] if lines else type(error).__name__}",
+                hint=f"install it again: {INSTALL}",
+            ) from error
+
+    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
+        """Return the facts of a model as it would run, as plain values."""
+        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
+        return facts
+
+
+def _devices() -> tuple[str, ...]:
+    """Return what this build can run on: it has CUDA where its library stands beside the others."""
+    spec = find_spec("llama_cpp")
+    if spec is None or spec.origin is None or not any((Path(spec.origin).parent / "lib").glob(_GPU_LIBRARY)):
+        return ("cpu",)
+    return ("cpu", *(f"cuda:{number}" for number in range(_GPUS)))
+
+
+def _check(options: EngineOptions) -> None:
+    if find_spec("llama_cpp") is None:
+        raise HostError("llama-cpp-python is not installed", hint=INSTALL)
+    if options.quant not in QUANTS:
+        raise UsageError(
+            f"the llamacpp backend has no --quant {options.quant!r}: it runs the file as it is",
+            hint="leave --quant out, or give a file of that precision as --model",
+        )
+    if options.device not in _devices():
+        raise UsageError(
+            f"this build of llama.cpp has no device {options.device!r}",
+            hint="use --device cpu, or build llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on",
+        )
+    if options.batch < 1:
+        raise UsageError(f"a batch of {options.batch} sequences", hint="use at least 1")
