@@ -93,6 +93,7 @@ bench: ## the speed tables that can be made
 	@echo "make bench-meters    import time of the meter layer, and time to read a two-socket tree: some seconds"
 	@echo "make bench-harness   CPU time of parent and worker beside a bare sleep loop: 3 minutes with nothing else running"
 	@echo "make bench-load      what the load generator costs a request, and how late it begins one: 2 minutes, nothing else running"
+	@echo "make bench-scale     verify, publish, query and compare over 10,000 result files (4 GB of disk): 5 minutes, nothing else running"
 	@echo "make bench-coverage  how often intervals and verdicts hold on simulated machines: some minutes of one core"
 
 bench-engines: $(REF_STAMP) llamacpp ## our engine against llama.cpp on the same files
@@ -114,6 +115,10 @@ bench-load: $(STAMP) ## what the load generator costs a request, and how late it
 .PHONY: bench-coverage
 bench-coverage: $(STAMP) ## how often intervals hold the truth, on machines simulated from recorded noise
 	$(BIN)/python benchmarks/coverage.py
+
+.PHONY: bench-scale
+bench-scale: $(STAMP) ## verify, publish, query and compare over 10,000 result files
+	$(BIN)/python benchmarks/scale.py
 
 clean: ## remove environments, builds and caches of this folder (not results, not the model cache)
 	rm -rf .venv .venv-reference .venv-oracles dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

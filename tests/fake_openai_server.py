@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ENOUGH = 65536
+_TLS = b"\x16"  # how a TLS handshake begins
 Fault = "bytes | Callable[[FakeServer, socket.socket], None]"
 
 
@@ -90,10 +91,11 @@ class FakeServer:
             self._threads.append(thread)
 
     def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(0.2)
+        connection.settimeout(10)
         try:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
+            connection.settimeout(0.2)
             with connection:
                 while (request := self._request(connection)) is not None:
                     self._answer(connection, *request)
@@ -109,6 +111,9 @@ class FakeServer:
         while b"\r\n\r\n" not in data:
             data += self._more(connection)
             if not data:
+                return None
+            if data[:1] == _TLS:
+                connection.sendall(status(400, "a TLS handshake on a plain port"))
                 return None
         head, _, body = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def questions_of(scenario: Scenario, process: int) -> tuple[Question, ...]:
     """Return what one process is asked: its share of the questions, or each passage once in an order of its own."""
     if scenario.tasks:
-        from perjoule.quality.questions import share_of  # noqa: PLC0415 - only where something is asked
+        from perjoule.quality.questions import max_new_tokens, share_of  # noqa: PLC0415 - only where something is asked
 
         found = _asked(scenario)
-        longest = {item.task: _max_new_tokens(item.task) for item in found.values()}
+        longest = max_new_tokens(scenario.tasks, scenario.new_tokens)
         return tuple(
             Question(
                 id=name, prompt=found[name].prompt, system=found[name].system, chat=True,
@@ -79,10 +79,3 @@ def _made(tasks: tuple[str, ...], languages: tuple[str, ...], levels: tuple[int,
     from perjoule.quality.questions import asked  # noqa: PLC0415
 
     return asked(tasks, languages, levels, count)
-
-
-@lru_cache(maxsize=64)
-def _max_new_tokens(task: str) -> int:
-    from perjoule.quality.questions import max_new_tokens  # noqa: PLC0415
-
-    return max_new_tokens(task)

@@ -49,6 +49,15 @@ class ChatTokenizer(Protocol):
         """
 
 
+@runtime_checkable
+class BeginningTokenizer(Protocol):
+    """Optional capability of a tokenizer: the token that its model expects before a text."""
+
+    @property
+    def beginning_id(self) -> int | None:
+        """Return the id that the checkpoint puts before every text, or None where it puts none."""
+
+
 class Sampling(Record, frozen=True, kw_only=True):
     """``temperature`` 0 is greedy (ties to the lowest id); otherwise seeded, reproducible sampling."""
 

@@ -31,15 +31,14 @@ from perjoule.noise import Lookout
 from perjoule.plan import Configuration, RunPlan, labels
 from perjoule.preparation import prepare, refuse_unfit
 from perjoule.progress import Listener, Progress, place_of, turns
-from perjoule.records import UNSET, RunResult, RunSettings, ServerFacts
+from perjoule.records import RunResult, RunSettings
 from perjoule.roofline import peaks_for
 from perjoule.scenario import facts as scenario_facts
 from perjoule.tuning import tuned, tuning_bytes
+from perjoule.whereabouts import server_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from msgspec import UnsetType
 
     from perjoule.journal import Journal, Story
     from perjoule.measure import ProcessRun
@@ -337,17 +336,11 @@ class _Runner:
                 idle=idle_power(*readings),
                 idle_windows=tuple(rest),
                 runs=tuple(runs),
-                server=self._server_of(state.prepared),
+                server=server_facts(state.prepared.server, self._plan.server_pid),
                 quality=self._quality[state.index],
                 roofline_peaks=self._peaks[state.index],
             )
         )
-
-    def _server_of(self, prepared: Prepared) -> ServerFacts | UnsetType:
-        if prepared.server is None:
-            return UNSET
-        known = prepared.server == "here" and self._plan.server_pid is not None
-        return ServerFacts(place=prepared.server, processes_known=known)
 
     def _settings(self, configuration: Configuration) -> RunSettings:
         plan = self._plan

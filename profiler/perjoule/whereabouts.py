@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perjoule.records import UNSET
+from perjoule.records import UNSET, ServerFacts
 from perjoule.server_process import ELSEWHERE
 
 if TYPE_CHECKING:
+    from msgspec import UnsetType
+
     from perjoule.messages import Loaded
     from perjoule.protocols import Whereabouts
     from perjoule.records import Sample
@@ -39,6 +41,11 @@ def cpu_fields(
         "foreign_cpu_s": max(0.0, foreign_s),
         "cpu_undercount_s": -foreign_s if foreign_s < 0 else UNSET,
     }
+
+
+def server_facts(place: Whereabouts | None, pid: int | None) -> ServerFacts | UnsetType:
+    """Return what a result says of the server; unset where none was asked. ``pid``: the process that was named."""
+    return UNSET if place is None else ServerFacts(place=place, processes_known=place == "here" and pid is not None)
 
 
 def start_fields(loaded: Loaded, first: Sample | None, *, served: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from perjoule.protocols import EngineOptions, LogitsEngine, ScoringBackend
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _WARM = "measure with --set page_cache=warm"
+_PASSAGE_CONTEXT = 1024  # tokens at a time of a passage: logits of all positions take 600 MB at most
 _ONE_BY_ONE = ("single-stream", "cold-start")
 _NO_LOAD = "the server had loaded it before"
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
@@ -96,7 +97,10 @@ class Worker:
             reference, said = _reference(job)
             engine = backend.load(job.prepared, job.options)
             try:
-                found = measure_quality(engine, version_, reference, said, self._progress)
+                found = measure_quality(
+                    engine, version_, reference, said, self._progress,
+                    context_tokens=_PASSAGE_CONTEXT if job.wanted == "full" else 0,
+                )  # fmt: skip
             finally:
                 engine.close()
             if found.fidelity is not None:

@@ -1,4 +1,4 @@
-"""Folders written out by us load in transformers and give the logits of the same weights put into its classes by hand."""
+"""Folders written out by us load in transformers and give the logits of the same weights put in by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 
 from perjoule.protocols import GREEDY, EngineOptions, LogitsEngine, Sampling
 
-torch = pytest.importorskip("torch", reason="the transformers backend is not installed")
-transformers = pytest.importorskip("transformers", reason="the transformers backend is not installed")
+pytest.importorskip("torch", reason="the transformers backend is not installed")
+pytest.importorskip("transformers", reason="the transformers backend is not installed")
 pytest.importorskip("accelerate", reason="the transformers backend is not installed")
 
+import torch
+import transformers
 from reference import transformers_model
 from reference.tiny_checkpoint import CONTEXT, VOCABULARY, WINDOW, write_tiny
 

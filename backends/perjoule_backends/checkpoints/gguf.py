@@ -96,6 +96,11 @@ def read_gguf(path: Path) -> GgufFile:
 
     Raises ``InputError`` for anything that is not a whole, consistent file; ``HostError`` if it cannot be read.
     """
+    if path.is_dir():
+        raise InputError(
+            f"{path.name}: a folder; this engine reads GGUF files only",
+            hint="give a .gguf file, or use another --backend",
+        )
     try:
         with path.open("rb") as file:
             if path.stat().st_size < len(MAGIC):

@@ -61,6 +61,15 @@ class CheckpointTokenizer:
         self._tokenizer.encode_special_tokens = False
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    @property
+    def beginning_id(self) -> int | None:
+        """Return the id that the checkpoint puts before every text (BOS), or None where it puts none."""
+        if self._folder is None:
+            return None
+        config = json.loads((self._folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        index = config.get("bos_token_id")
+        return index if config.get("add_bos_token") and isinstance(index, int) else None
+
     def chat_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
         """Return the ids of each conversation in the checkpoint's own template, up to where the answer begins.
 

@@ -43,7 +43,7 @@ class Place:
         if parts.username is not None or parts.password is not None:
             raise UsageError("backend.url holds a name or password", hint="name a variable: backend.api_key_env=VAR")
         if parts.query or parts.fragment or not (url.isascii() and url.isprintable() and " " not in url):
-            raise UsageError(f"backend.url {url!r} is more than an address and a path", hint=hint)
+            raise UsageError("backend.url is more than an address and a path", hint=hint)
         self.secure, self.host, self.port = parts.scheme == "https", parts.hostname, port or _PORTS[parts.scheme]
         self.netloc, self.path = parts.netloc, parts.path.rstrip("/")
 

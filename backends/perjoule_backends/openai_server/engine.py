@@ -29,7 +29,11 @@ _COUNTED = (
     "requests_count", "usage_missing_count", "usage_differs_count", "prompt_differs_count", "pieces_differ_count",
 )  # fmt: skip
 _OK = 200
-_NOT_UNDERSTOOD = (400, 422, 500)  # to a field of another kind than they know; llama-cpp-python calls that its own error
+_NOT_UNDERSTOOD = (
+    400,
+    422,
+    500,
+)  # to a field of another kind than they know; llama-cpp-python calls that its own error
 _SHORT = 16  # tokens of the request that finds out what the server understands
 _MOST_REFUSAL_BYTES = 1 << 14
 _PIECES_KEPT = 1 << 16  # texts of pieces whose token is remembered

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perjoule.protocols import Engine, Progress
     from perjoule_backends.optimum.export import Precision
 
-INSTALL = "pip install 'perjoule[cpu,optimum]'"
+INSTALL = "pip install 'perjoule[optimum]'"
 NEEDED = ("onnxruntime", "torch", "transformers", "optimum.onnxruntime")
 QUANTS: dict[str, Precision] = {"faithful": "fp32", "fp32": "fp32", "int8": "int8", "int4": "int4"}
 _KV_VALUE_BYTES = 4  # exported in fp32, the cache stays so whatever the weights become
@@ -107,6 +107,8 @@ def _first_line(error: Exception) -> str:
 
 def _check(options: EngineOptions) -> None:
     missing = _missing()
+    if options.quant == "int4" and missing is None and find_spec("onnx_ir") is None:
+        missing = "onnx_ir"  # the 4-bit quantizer of ONNX Runtime wants it, and does not bring it along
     if missing is not None:
         raise HostError(f"{missing} is not installed", hint=INSTALL)
     if options.quant not in QUANTS:

@@ -58,13 +58,13 @@ def _line(row: dict[str, Any]) -> str:
 
 def _info(engine: Any, args: argparse.Namespace) -> int:
     threads = checked_threads(args.threads)
+    if args.fidelity and args.ref.startswith("synthetic:"):  # before anything is converted
+        raise UsageError(f"{args.ref}: weights drawn at random have no quality to measure", hint="omit --fidelity")
     options = EngineOptions(quant=args.quant, threads=threads)
     prepared = engine.prepare(args.ref, options, _progress)
     facts = msgspec.to_builtins(prepared.model)
     facts["import"] = import_module(_CATALOGUE).import_of(args.ref, prepared.folder, _progress)
     if args.fidelity:
-        if facts["weights"] == "synthetic":
-            raise UsageError(f"{args.ref}: weights drawn at random have no quality to measure", hint="omit --fidelity")
         facts["fidelity"] = engine.fidelity(args.ref, options, _progress)
     print(json.dumps(facts, indent=2, ensure_ascii=True))  # noqa: T201
     return 0

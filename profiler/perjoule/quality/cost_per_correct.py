@@ -39,13 +39,15 @@ class CostPerCorrect(Record, frozen=True, kw_only=True):
 
 
 def cost_per_correct(
-    energy_j: Sequence[float], tokens: Sequence[int], correct: Sequence[bool], *, source: Energy, seed: int = 0
-) -> CostPerCorrect:
+    energy_j: Sequence[float], tokens: Sequence[int], correct: Sequence[bool], *, source: Energy, seed: int = 0,
+    clusters: Sequence[str] = (),
+) -> CostPerCorrect:  # fmt: skip
     """Return the cost from one value a question of each, in the same order.
 
     ``energy_j`` is the mean over processes of a question's joules, ``source`` the run's joules (any of its metrics):
     label, scope and convention are taken from it, its random part (processes) is combined in quadrature of logs with
-    the bootstrap (questions), its systematic part corner by corner. ``seed`` is the bootstrap's. Raises ``ValueError``
+    the bootstrap (questions), its systematic part corner by corner. ``seed`` is the bootstrap's, which draws
+    ``clusters`` (translations of one question) whole where they are given. Raises ``ValueError``
     for lists of unequal length, fewer than two questions, or joules and tokens that are not above 0.
     """
     n = len(energy_j)
@@ -57,14 +59,16 @@ def cost_per_correct(
         raise ValueError("joules and tokens must be above 0")
     total, right = math.fsum(energy_j), sum(correct)
     return CostPerCorrect(
-        energy_j_per_correct=_cost(energy_j, correct, source, seed) if right else Missing(reason=NO_CORRECT),
+        energy_j_per_correct=_cost(energy_j, correct, source, seed, clusters) if right else Missing(reason=NO_CORRECT),
         energy_j_per_token=total / sum(tokens),
         tokens_per_answer=sum(tokens) / n,
-        accuracy=accuracy(correct),
+        accuracy=accuracy(correct, clusters=clusters),
     )
 
 
-def _cost(energy_j: Sequence[float], correct: Sequence[bool], source: Energy, seed: int) -> Energy:
+def _cost(
+    energy_j: Sequence[float], correct: Sequence[bool], source: Energy, seed: int, clusters: Sequence[str]
+) -> Energy:  # fmt: skip
     value, n = math.fsum(energy_j) / sum(correct), len(energy_j)
     systematic = (value * source.systematic[0] / source.value, value * source.systematic[1] / source.value)
     why: Reason = UNSET
@@ -76,7 +80,7 @@ def _cost(energy_j: Sequence[float], correct: Sequence[bool], source: Energy, se
         high: float | None = None
         high_why = why
     else:
-        random_part, high_why = _random_part(energy_j, correct, source, seed)
+        random_part, high_why = _random_part(energy_j, correct, source, seed, clusters)
         low = random_part[0] * systematic[0] / value
         high = None if random_part[1] is None else random_part[1] * systematic[1] / value
     return Energy(
@@ -88,11 +92,11 @@ def _cost(energy_j: Sequence[float], correct: Sequence[bool], source: Energy, se
 
 
 def _random_part(
-    energy_j: Sequence[float], correct: Sequence[bool], source: Energy, seed: int
+    energy_j: Sequence[float], correct: Sequence[bool], source: Energy, seed: int, clusters: Sequence[str]
 ) -> tuple[tuple[float, float | None], Reason]:
     """Return the bounds that questions and processes leave, the upper one None with the reason where there is none."""
     value = math.fsum(energy_j) / sum(correct)
-    costs = _resampled(energy_j, correct, seed)
+    costs = _resampled(energy_j, correct, seed, clusters)
     low = min(value, costs[math.floor(_TAIL * len(costs))])
     high = max(value, costs[math.ceil((1 - _TAIL) * len(costs)) - 1])
     if all(correct):  # every resample is right too; how many would be is not certain for that
@@ -106,10 +110,17 @@ def _random_part(
     return (low, value * math.exp(math.hypot(math.log(high / value), processes[1]))), UNSET
 
 
-def _resampled(energy_j: Sequence[float], correct: Sequence[bool], seed: int) -> list[float]:
+def _resampled(
+    energy_j: Sequence[float], correct: Sequence[bool], seed: int, clusters: Sequence[str]
+) -> list[float]:  # fmt: skip
     """Return the cost of each resample of the questions, in order; infinite where none is right."""
     generator = random.Random(seed)  # noqa: S311 - fixed, so that the same samples give the same bounds
-    pairs = list(zip(energy_j, correct, strict=True))
+    names = clusters or tuple(map(str, range(len(correct))))
+    groups: dict[str, tuple[float, int]] = {}
+    for name, joules, is_right in zip(names, energy_j, correct, strict=True):
+        before = groups.get(name, (0.0, 0))
+        groups[name] = before[0] + joules, before[1] + is_right
+    pairs = list(groups.values())
     costs = []
     for _ in range(_RESAMPLES):
         drawn = generator.choices(pairs, k=len(pairs))

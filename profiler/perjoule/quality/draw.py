@@ -52,7 +52,8 @@ class Draw:
     def some(self, count: int, limit: int) -> list[int]:
         """Return ``count`` different whole numbers below ``limit``, in the order drawn.
 
-        The first steps of a shuffle, of which only moved numbers are kept. Raises ``ValueError`` for more than there are.
+        The first steps of a shuffle, of which only moved numbers are kept. Raises ``ValueError`` for more than
+        there are.
         """
         if count > limit:
             raise ValueError(f"cannot draw {count} different numbers below {limit}")

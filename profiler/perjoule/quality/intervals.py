@@ -50,7 +50,7 @@ def means(blocks: Sequence[FidelityBlock]) -> dict[str, Quantity]:
     return {
         "mean": _quantity(*of(lambda b: b.kl_nats, lambda b: b.positions), "nats", "mean over positions", len(blocks)),
         "same_top_token": _quantity(
-            *of(lambda b: b.same_top, lambda b: b.positions), "share", "share of positions", len(blocks), most=1.0
+            *of(lambda b: b.same_top, lambda b: b.positions), "1", "share of positions", len(blocks), most=1.0
         ),
         "perplexity": _exponential(
             *of(lambda b: b.nll_nats, lambda b: b.predicted), "exp of the mean -ln p", len(blocks)

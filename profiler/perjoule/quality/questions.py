@@ -6,8 +6,11 @@ A question's id is ``task/seed/level/number/language``: all but the language is 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perjoule.quality.languages import own_passage, passage
+from perjoule.quality.own_task import load_items
 from perjoule.quality.scoring import score
 from perjoule.quality.task_file import items, items_sha256, load_task
 
@@ -26,6 +29,9 @@ def asked(tasks: Sequence[str], languages: Sequence[str], levels: Sequence[int],
     """
     found: dict[str, Item] = {}
     for name in tasks:
+        if name.endswith(".jsonl"):
+            found |= {_own_id(item): item for item in load_items(name)}
+            continue
         task = load_task(name)
         for level in levels or task.levels:
             for language in languages or task.languages:
@@ -34,9 +40,24 @@ def asked(tasks: Sequence[str], languages: Sequence[str], levels: Sequence[int],
     return found
 
 
-def max_new_tokens(task: str) -> int:
-    """Return how many tokens an answer of a task may have; one that takes more is cut off."""
-    return load_task(task).max_new_tokens
+def _own_id(item: Item) -> str:
+    name = item.id.rpartition("/")[2]
+    return f"{item.task}/0/{item.level}/{name}/{item.language}"
+
+
+def max_new_tokens(tasks: Sequence[str], most: int) -> dict[str, int]:
+    """Return how many tokens an answer of each task may have, by its name; one that takes more is cut off.
+
+    ``most`` is the scenario's bound, and all there is for a file of the user's own.
+    """
+    found = {}
+    for name in tasks:
+        if name.endswith(".jsonl"):
+            found[Path(name).stem] = most
+        else:
+            task = load_task(name)
+            found[task.name] = min(most, task.max_new_tokens)
+    return found
 
 
 def share_of(ids: Sequence[str], process: int, processes: int) -> list[str]:
@@ -50,6 +71,23 @@ def share_of(ids: Sequence[str], process: int, processes: int) -> list[str]:
 def questions_sha256(found: dict[str, Item]) -> str:
     """Return the digest of all questions with their answers, in their order."""
     return items_sha256(tuple(found.values()))
+
+
+def passages(languages: Sequence[str]) -> dict[str, str]:
+    """Return the passage in each language, or the text of a path in place of a language's tag.
+
+    Raises ``UsageError`` for a language that has none, ``InputError`` for a text that is not the pinned one.
+    """
+    return {tag: own_passage(tag, tag).text if is_path(tag) else passage(tag).text for tag in languages}
+
+
+def characters_of(languages: Sequence[str]) -> dict[str, int]:
+    """Return the code points of each pinned passage; a text by path is known where it was read only."""
+    return {tag: passage(tag).characters for tag in languages if not is_path(tag)}
+
+
+def is_path(name: str) -> bool:
+    return name.endswith((".txt", ".jsonl", ".toml"))
 
 
 def passages_sha256(texts: dict[str, str]) -> str:

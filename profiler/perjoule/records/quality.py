@@ -57,14 +57,19 @@ class Fidelity(Record, frozen=True, kw_only=True):
 
 
 class TextBits(Record, frozen=True, kw_only=True):
-    """How well a text of one language is predicted: ``nats`` over tokens that carry ``bytes_count`` of its bytes."""
+    """How well a passage is predicted: ``tokens_count`` tokens that carry ``bytes_count`` bytes of its UTF-8 form.
+
+    ``first_token`` says whether a token of the beginning stood before it; a passage longer than the context is read in
+    ``windows``.
+    """
 
     text_sha256: str
-    characters_count: int
-    bytes_count: int
-    tokens_count: int
-    nats: float
     bits_per_byte: float
+    perplexity: float
+    tokens_count: int
+    bytes_count: int
+    windows: int
+    first_token: str
 
 
 class Quality(Record, frozen=True, kw_only=True):

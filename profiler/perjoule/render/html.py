@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perjoule.records import Energy, Missing, ModelFacts, RunResult
 from perjoule.render import format as fmt
-from perjoule.render import rows, sweep
+from perjoule.render import quality, rows, sweep
 from perjoule.render.charts import charts, sweep_charts
 from perjoule.render.plain import printable
 from perjoule.render.text import domains, first_of_all, names_of_all, roofline
@@ -39,6 +39,18 @@ def report(results: Sequence[RunResult]) -> str:
         charts=charts(single, names),
         sweeps=[_sweep(s) for s in sweeps],
         results=results,
+        quality=[(n, quality.lines(r)) for r, n in zip(single, names, strict=True) if quality.lines(r)],
+        languages=[
+            {
+                "name": n,
+                "head": quality.LANGUAGE_HEAD,
+                "rows": quality.language_rows(r),
+                "picture": quality.language_picture(r),
+                "note": quality.LANGUAGE_NOTE,
+            }
+            for r, n in zip(single, names, strict=True)
+            if r.languages
+        ],
         details=[
             {"result": r, "name": n, "facts": _details(r), "missing": _missing(r), "folded": False}
             for r, n in zip(single, headings, strict=True)

@@ -43,6 +43,9 @@ def _row(title: str, name: str, shapes: frozenset[str], said: str = "", *, optio
 
 
 ROWS = (
+    _row("Right answers", "accuracy", _ALONE, optional=True),
+    _row("  joules a right answer", "energy_j_per_correct_answer", _ALONE, "energy of a right answer", optional=True),
+    _row("  tokens per answer", "output_tokens_per_answer", _ALONE, optional=True),
     _row("Offered load", "offered_requests_per_s", _SERVER),
     _row("Answered", "requests_per_s", _TOGETHER),
     _row("Output tokens", "output_tokens_per_s", _TOGETHER),

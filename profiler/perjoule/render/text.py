@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.records import UNSET, Check, Energy, Peak, Peaks, Quantity, RunResult
+from perjoule.records import UNSET, Check, Energy, Peak, Peaks, RunResult
 from perjoule.render import format as fmt
-from perjoule.render import rows, sweep
+from perjoule.render import quality, rows, sweep
 from perjoule.render.plain import printable
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select
@@ -34,7 +34,8 @@ def summary(results: Sequence[RunResult]) -> RenderableType:
         parts += [_side_by_side(few, single)]
     for result, name in zip(single, rows.names(single), strict=True):
         parts += [Text(line) for line in _behind_the_joules(result, name)]
-        parts += [Text(printable(f"{name}: {line}")) for line in fidelity_lines(result)]
+        parts += [Text(printable(f"{name}: {line}")) for line in quality.lines(result)]
+        parts += _languages(result)
         if result.peaks is not UNSET:  # where nobody asked for them there is nothing to say
             parts += [Text(printable(f"{name}: {roofline(result)}"))]
     parts += [Text(printable(line), style="dim") for line in rows.reasons(single)]
@@ -75,6 +76,19 @@ def _side_by_side(results: Sequence[RunResult], everything: Sequence[RunResult])
     for row in rows.rows(results):
         table.add_row(row.title, *(Text(rows.cell(result, row, short=True)) for result in results))
     return table
+
+
+def _languages(result: RunResult) -> list[RenderableType]:
+    """Return what reading the same passage costs in each language, as a table."""
+    found = quality.language_rows(result)
+    if not found:
+        return []
+    table = Table(header_style="bold", expand=False, pad_edge=False)
+    for name in quality.LANGUAGE_HEAD:
+        table.add_column(name, overflow="fold")
+    for row in found:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return [table, Text(quality.LANGUAGE_NOTE, style="dim")]
 
 
 def _heading(result: RunResult, *, several: bool) -> str:
@@ -139,26 +153,6 @@ def roofline(result: RunResult) -> str:
     else:
         missing.append(f"no share of arithmetic: {found.compute_share_missing}")
     return "; ".join([*told, *missing])
-
-
-def fidelity_lines(result: RunResult) -> list[str]:
-    """Say how far what was timed is from its own file in fp32; nothing where nobody asked."""
-    found = None if result.quality is None else result.quality.fidelity
-    if found is None:
-        asked = result.quality is not None
-        return [f"fidelity not known: {result.quality.fidelity_missing}"] if asked and result.quality else []
-    kl = found.kl_divergence_nats.mean
-    same, ratio = found.same_top_token.value, found.perplexity_ratio.value
-    return [
-        f"fidelity to its own file in fp32: mean KL {fmt.significant(kl.value, 2)} nats{_within(kl)}, same first token "
-        f"at {fmt.significant(100 * same, 3)} % of positions, perplexity {100 * (ratio - 1):+.2g} %"
-    ]
-
-
-def _within(found: Quantity) -> str:
-    if found.low is None or found.high is None:
-        return ""
-    return f" ({fmt.significant(found.low, 2)}-{fmt.significant(found.high, 2)})"
 
 
 def _share(share: float) -> str:

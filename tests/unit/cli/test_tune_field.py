@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from perjoule.cli import build_parser, tune
 from perjoule.scenario import load_scenario
 from perjoule_backends.llamacpp.settings import settings_of as llamacpp_settings
 from perjoule_backends.openvino.settings import settings_of as openvino_settings
 
 if TYPE_CHECKING:
+    import pytest
+
     from perjoule.plan import Configuration
 
 ENGINES = ("onnxruntime", "llamacpp", "openvino")

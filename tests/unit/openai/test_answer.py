@@ -54,7 +54,8 @@ def test_three_witnesses_that_agree():
     found = counted(list("abcdefgh"), 8)
     assert found.delivery.output_tokens == 8
     assert found.delivery.untimed == ""
-    assert not (found.usage_missing or found.usage_differs or found.pieces_differ or found.prompt_differs)
+    noticed = (found.usage_missing, found.usage_differs, found.pieces_differ, found.prompt_differs)
+    assert noticed == (False, False, False, False)
 
 
 def test_pieces_of_several_tokens_have_no_times():

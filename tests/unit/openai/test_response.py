@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ from perjoule_backends.openai_server.events import MAX_EVENT_BYTES, EventStream,
 from perjoule_backends.openai_server.response import MAX_HEAD_BYTES, Response
 
 BODY = b"data: one\n\ndata: two\n\n"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\ndata:\r\n11\r\n one\n\ndata: two\n\n\r\n0\r\nA: b\r\n\r\n"
+_CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = _CHUNKS + b"5;x=y\r\ndata:\r\n11\r\n one\n\ndata: two\n\n\r\n0\r\nA: b\r\n\r\n"
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n" + BODY
 UNTIL_CLOSE = b"HTTP/1.0 200 OK\r\n\r\n" + BODY
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n" + SIZED
@@ -21,7 +24,7 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n" + SIZED
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(p % (len(data) + 1) for p in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize("answer", [CHUNKED, SIZED, UNTIL_CLOSE, INTERIM])
@@ -63,10 +66,9 @@ def test_what_is_no_http_is_refused_with_a_hint(answer: bytes):
 @given(data=st.binary(max_size=400))
 def test_whatever_comes_is_taken_or_refused(data: bytes):
     response = Response()
-    try:
-        response.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
-    except EngineError as error:
-        assert error.hint
+    with suppress(EngineError):
+        body = response.feed(_CHUNKS + data)
+        assert len(body) <= len(data)
     assert response.status == 200
 
 
@@ -87,7 +89,7 @@ def test_events_are_the_same_however_they_are_cut(places: list[int], ending: byt
     assert found == [b"one", b"two\nlines"], "the last one is not complete"
 
 
-@pytest.mark.parametrize("line", [b"<html>\n", b"{\"text\": \"x\"}\n", b"garbage\n"])
+@pytest.mark.parametrize("line", [b"<html>\n", b'{"text": "x"}\n', b"garbage\n"])
 def test_a_line_that_is_no_event_is_shown(line: bytes):
     with pytest.raises(EngineError, match="no event"):
         EventStream().feed(line)
@@ -96,9 +98,9 @@ def test_a_line_that_is_no_event_is_shown(line: bytes):
 @pytest.mark.parametrize("start", [b"data: ", b"data: x\n" * 200_000 + b"data: "])
 def test_an_event_that_never_ends_is_refused(start: bytes):
     stream = EventStream()
+    stream.feed(start[:10])
     with pytest.raises(EngineError, match="more than"):
-        for _ in range(3):
-            stream.feed(start + b"a" * (MAX_EVENT_BYTES // 2))
+        stream.feed(start[10:] + b"a" * MAX_EVENT_BYTES)
 
 
 def piece(**event: object) -> bytes:

@@ -80,3 +80,10 @@ def test_a_table_that_is_only_looked_up_is_not_read_for_a_token(tmp_path: Path) 
     assert found.streamed_bytes == found.nbytes - table.nbytes
     assert found.vector_bytes == scale.nbytes
     assert found.matrix_weights == table.size + shared.size + codes.size
+
+
+def test_four_bits_need_one_package_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "find_spec", lambda asked: None if asked == "onnx_ir" else object())
+    assert OptimumBackend().info().available
+    with pytest.raises(HostError, match="onnx_ir is not installed"):
+        prepare(quant="int4")

@@ -1,6 +1,6 @@
 """An answer keeps its verdict in whatever noise models put around it."""
 
-# ruff: noqa: RUF001, E501 - signs of full width are what is meant, and count as two letters here
+# ruff: noqa: RUF001 - signs of full width are what is meant
 
 from __future__ import annotations
 

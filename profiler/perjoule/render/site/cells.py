@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
 from perjoule.records import UNSET, Energy, Label, Quantity, Record
+from perjoule.records.facts import STATISTICS_VERSION
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
 
@@ -39,6 +40,7 @@ class Line(Record, frozen=True, kw_only=True):
     raw: str  # link to the result, from a page in site/
     label: str
     warnings: str
+    note: str
     cells: tuple[tuple[str, str, float | None], ...]
 
 
@@ -59,8 +61,16 @@ def line(entry: Entry) -> Line:
         raw=f"../{quote(entry.path)}",
         label=label_of(row),
         warnings=name(row, "warnings"),
+        note=_note(row),
         cells=tuple(_cell(row, metric) for metric in SORTED),
     )
+
+
+def _note(row: dict[str, Cell]) -> str:
+    """Return what to say of numbers that a file holds as older statistics made them."""
+    made_by = number(row, "statistics")
+    older = made_by is not None and made_by < STATISTICS_VERSION
+    return f"numbers made again: those of the file are of statistics {made_by:.0f}" if older else ""
 
 
 def anchor(entry: Entry) -> str:
