@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from perjoule.asking import judged, same_questions
 from perjoule.assemble import derive
 from perjoule.errors import PerjouleError
 from perjoule.noise import rejection
 from perjoule.records.facts import STATISTICS_VERSION
-from perjoule.scenario import spec_sha256
+from perjoule.scenario import from_facts, spec_sha256
 from perjoule.stats.selection import stem
 from perjoule.store.canonical import canonical_id
 
@@ -31,7 +32,7 @@ def verify(result: RunResult) -> list[str]:
 
     Numbers made by older statistics are not computed again: ``statistics_note`` says so.
     """
-    problems = [*_integrity(result), *_raw_parts(result), *_noise(result)]
+    problems = [*_integrity(result), *_raw_parts(result), *_answers(result), *_noise(result)]
     if result.tool.statistics != STATISTICS_VERSION:
         return [*problems, *_statistics(result)]
     try:
@@ -71,6 +72,21 @@ def _integrity(result: RunResult) -> Iterator[str]:
             yield "scenario.sha256: does not fit the spec"
     except ValueError as error:
         yield f"id: the content has no canonical form: {error}"
+
+
+def _answers(result: RunResult) -> Iterator[str]:
+    """Judge every answer again, where this perjoule makes the questions that were asked."""
+    if not any(isinstance(s.question, str) for s in result.samples):
+        return
+    try:
+        scenario = from_facts(result.scenario)
+        if not scenario.tasks or not same_questions(scenario):
+            return  # a task of the user's own, or of another version: its questions are not here
+        for told, found in zip(result.samples, judged(result.samples, scenario), strict=True):
+            if told.correct != found.correct:
+                yield f"sample {told.window}: the file says correct {told.correct}, its answer is {found.correct}"
+    except (PerjouleError, LookupError) as error:
+        yield f"its answers cannot be judged again: {error}"
 
 
 def _raw_parts(result: RunResult) -> Iterator[str]:

@@ -154,10 +154,13 @@ def _listed(ref: str, repository: str, revision: str | None) -> HubFolder | str:
     entries = {entry.rfilename: entry for entry in info.siblings or []}
     weights = [name for name in entries if _WEIGHTS.fullmatch(name)]
     if CONFIG in entries and weights:
+        commit = info.sha or ""
+        if not _SHA1.fullmatch(commit):
+            raise InputError(f"{ref}: the hub states no commit", hint=_OTHERWISE)
         names = [name for name in _BESIDE if name in entries] + weights
         return HubFolder(
             repository=repository,
-            revision=str(info.sha),
+            revision=commit,
             parts=tuple(_part(ref, entries[name]) for name in sorted(names)),
         )
     ggufs = sorted(name for name in entries if name.endswith(".gguf"))

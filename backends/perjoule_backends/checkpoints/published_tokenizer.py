@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_JSON, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 GENERATION_CONFIG, CHAT_TEMPLATE = "generation_config.json", "chat_template.jinja"
-MAX_TOKENIZER_BYTES = 256 << 20  # the largest published ones have 33 MB
+MAX_TOKENIZER_BYTES = 64 << 20  # the largest published ones have 33 MB
 MAX_CONFIG_BYTES = 16 << 20
 MOST_PADDING = 1024  # rows of the embedding beyond the tokens: published models pad to multiples of up to 512
 _DAMAGED = "the folder is damaged or not whole: download it again"

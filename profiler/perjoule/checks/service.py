@@ -64,7 +64,8 @@ def _slo_not_shown(result: RunResult) -> Iterator[Check]:
 
 def _short_answers(result: RunResult) -> Iterator[Check]:
     wanted = from_facts(result.scenario).new_tokens
-    short = sum(s.output_tokens < wanted for s in result.samples if s.phase == "measured")
+    asked = (s for s in result.samples if s.phase == "measured" and not isinstance(s.question, str))
+    short = sum(s.output_tokens < wanted for s in asked)  # a question's answer ends where the model ends it
     if short:
         yield Check(
             code="short_answers",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -19,6 +18,9 @@ from perjoule.stats.paired import log_ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from perjoule.answers import Answered
     from perjoule.claims.claim import Claim
@@ -66,9 +68,7 @@ def with_answers(
     middle = _log_tokens_per_right(pairs)
     if middle is None:
         return "one side has no right answer, so joules per right answer do not exist"
-    drawn = sorted(
-        math.inf if (value := _log_tokens_per_right(sample)) is None else value for sample in _resamples(pairs)
-    )
+    drawn = sorted(_resampled_log_ratios(pairs))
     low, high = _percentile(drawn, _LOW), _percentile(drawn, _HIGH)
     value = per_token[0] + middle
     down = None if per_token[1] is None else math.hypot(per_token[0] - per_token[1], middle - low)
@@ -87,7 +87,7 @@ def with_answers(
 def accuracy_difference(pairs: Sequence[tuple[Answered, Answered]]) -> Interval:
     """Return side a's share of right answers less b's, over the same questions, with a paired bootstrap."""
     value = _difference(pairs)
-    drawn = sorted(_difference(sample) for sample in _resamples(pairs))
+    drawn = sorted(_resampled_differences(pairs))
     # a bootstrap over questions that all agree sees no spread: one more question could still differ
     least = 1.0 / len(pairs)
     low, high = _percentile(drawn, _LOW), _percentile(drawn, _HIGH)
@@ -161,14 +161,33 @@ def _effect(claim: Claim, ratio: Interval | None, why: str, method: str, note: s
     )  # fmt: skip
 
 
-def _resamples(pairs: Sequence[tuple[Answered, Answered]]) -> list[list[tuple[Answered, Answered]]]:
-    """Draw questions with replacement: translations of one, and both sides' answers, together."""
-    generator = random.Random(0)  # noqa: S311 - fixed, so that the same answers give the same bounds
-    clusters: dict[str, list[tuple[Answered, Answered]]] = {}
-    for pair in pairs:
-        clusters.setdefault(cluster_of(pair[0].question), []).append(pair)
-    groups = list(clusters.values())
-    return [[p for group in generator.choices(groups, k=len(groups)) for p in group] for _ in range(_RESAMPLES)]
+def _resampled(pairs: Sequence[tuple[Answered, Answered]]) -> NDArray[np.float64]:
+    """Draw questions with replacement: translations of one, and both sides' answers, together.
+
+    Returns sums, shape (resamples, 5): questions, right answers of a and b, tokens of a and b.
+    """
+    import numpy as np  # noqa: PLC0415 - only where a claim is judged
+
+    clusters: dict[str, list[tuple[int, int, int, int, int]]] = {}
+    for a, b in pairs:
+        clusters.setdefault(cluster_of(a.question), []).append((1, a.correct, b.correct, a.tokens, b.tokens))
+    sums = np.array([np.sum(group, axis=0) for group in clusters.values()], dtype=np.float64)
+    generator = np.random.default_rng(0)  # fixed, so that the same answers give the same bounds
+    drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
+    return np.asarray(drawn @ sums, dtype=np.float64)
+
+
+def _resampled_log_ratios(pairs: Sequence[tuple[Answered, Answered]]) -> list[float]:
+    """Return the log of a's tokens per right answer over b's of each resample; infinite where a side has none right."""
+    found = []
+    for _, right_a, right_b, tokens_a, tokens_b in _resampled(pairs).tolist():
+        none = not right_a or not right_b
+        found.append(math.inf if none else math.log(tokens_a / right_a) - math.log(tokens_b / right_b))
+    return found
+
+
+def _resampled_differences(pairs: Sequence[tuple[Answered, Answered]]) -> list[float]:
+    return [(right_a - right_b) / n for n, right_a, right_b, _, _ in _resampled(pairs).tolist()]
 
 
 def _log_tokens_per_right(pairs: Sequence[tuple[Answered, Answered]]) -> float | None:

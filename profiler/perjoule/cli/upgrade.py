@@ -32,8 +32,8 @@ def execute(args: argparse.Namespace) -> int:
             print(one_line(f"{path}: {steps}"), file=sys.stderr)  # noqa: T201
         except PerjouleError as error:
             problems.append(error.message)
-        except (ValueError, ArithmeticError, LookupError) as error:  # what deriving numbers from a wrong file raises
-            problems.append(f"{path}: its numbers cannot be computed again: {error}")
+        except Exception as error:  # noqa: BLE001 - anybody may have written the file, and it must keep back no other
+            problems.append(f"{path}: its numbers cannot be computed again: {type(error).__name__}: {error}")
     for problem in problems:  # one bad file does not keep back the others; all are told at the end
         print(one_line(f"not upgraded: {problem}"), file=sys.stderr)  # noqa: T201
     return EXIT_USAGE if problems else EXIT_DONE

@@ -129,11 +129,12 @@ def _is_place(text: str, _: str) -> bool:
 
 _Look = tuple[str, re.Pattern[str], "Callable[[str, str], bool] | None"]
 _HEX = "[0-9A-Fa-f]"
+_BEGIN = r"(?:(?<![\w:])|(?<=[g-zG-Z]:))"  # alone, or behind a word and a colon: csv:fe80::1
 _LOOKS: tuple[_Look, ...] = (
     ("an IP address", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)"), _is_ipv4),
-    ("an IP address", re.compile(rf"(?<![\w:]){_HEX}{{0,4}}:(?:{_HEX}{{0,4}}:)+{_HEX}{{0,4}}(?![\w:])"), _is_ipv6),
+    ("an IP address", re.compile(rf"{_BEGIN}{_HEX}{{0,4}}:(?:{_HEX}{{0,4}}:)+{_HEX}{{0,4}}(?![\w:])"), _is_ipv6),
     ("a MAC address", re.compile(
-        rf"(?<![\w:-]){_HEX}{{2}}(?:([:-]){_HEX}{{2}})(?:\1{_HEX}{{2}}){{4,6}}(?![\w:-])"), None),
+        rf"(?:(?<![\w:-])|(?<=[g-zG-Z]:)){_HEX}{{2}}(?:([:-]){_HEX}{{2}})(?:\1{_HEX}{{2}}){{4,6}}(?![\w:-])"), None),
     ("a MAC address", re.compile(rf"(?<!\w){_HEX}{{4}}\.{_HEX}{{4}}\.{_HEX}{{4}}(?!\w)"), None),
     ("a web address", re.compile(r"(?:https?|ftp|ssh|file|smb|redfish)://[^\s\"'`<>]+", re.IGNORECASE), None),
     ("an account or e-mail address", re.compile(r"[\w.+-]+@[A-Za-z][\w.-]*"), _is_account),

@@ -8,6 +8,8 @@ never rewritten: one that looks private fails the publish.
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -68,7 +70,10 @@ def _scrubbed(value: Any, at: str, who: Identity, changed: list[str]) -> Any:
 
 
 def _without_private(at: str, text: str, who: Identity) -> str:
-    text = _without_argument(text) if at == "settings.meters" else text
+    if at == "settings.meters":
+        text = _without_argument(text)
+    elif at == "reproduce":
+        text = _without_arguments(text)
     return _cleaned(text, who, keep_names=at in ("model.ref", "reproduce"))
 
 
@@ -83,6 +88,17 @@ def _without_argument(meter: str) -> str:
     """Return a meter's name without its argument, which is a file, a program or an address of the machine's."""
     name, colon, _ = meter.partition(":")
     return f"{name}:..." if colon else name
+
+
+def _without_arguments(command: str) -> str:
+    """Return a command with the meters it names, but not with their arguments."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command  # no command of a shell: it is searched like any other text
+    bare = [_without_argument(word) if before == "--meter" else word for before, word in pairwise(["", *words])]
+    bare = [f"--meter={_without_argument(word[8:])}" if word.startswith("--meter=") else word for word in bare]
+    return command if bare == words else shlex.join(bare)
 
 
 def _cleaned(text: str, who: Identity, *, keep_names: bool) -> str:

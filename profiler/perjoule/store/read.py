@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,10 +38,15 @@ def load(path: str | Path) -> RunResult:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # a pipe that nobody writes to must not hold up the files after it
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InputError(f"{path}: is no file", hint=_HINT)
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint=_HINT) from None
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"{path}: {error}", hint=_HINT) from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: larger than {MAX_BYTES // 2**20} MiB", hint=_HINT)
     return data

@@ -20,6 +20,8 @@ def whats(text: str, who: Identity = ALICE) -> set[str]:
         ("plug at 192.168.1.20 is silent", "an IP address"),
         ("fe80::1ff:fe23:4567:890a", "an IP address"),
         ("2001:db8:0:0:0:0:2:1 port 80", "an IP address"),
+        ("csv:fe80::7:1", "an IP address"),
+        ("--model de:ad:be:ef:00:01 --meter csv:de:ad:be:ef:00:01", "a MAC address"),
         ("eth0 de:ad:be:ef:00:01", "a MAC address"),
         ("DE-AD-BE-EF-00-01", "a MAC address"),
         ("dead.beef.0001", "a MAC address"),

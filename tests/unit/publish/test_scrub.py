@@ -98,6 +98,22 @@ def test_the_names_of_keys_are_searched_too():
     assert any("IP address" in line for line in scan(result, WHO))
 
 
+@pytest.mark.parametrize(
+    ("command", "clean"),
+    [
+        ("perjoule run --meter csv:a.csv --seed 0", "perjoule run --meter csv:... --seed 0"),
+        ("perjoule run --meter='command:read plug'", "perjoule run --meter=command:..."),
+        ("perjoule run --meter tasmota:fe80::1", "perjoule run --meter tasmota:..."),
+        ("perjoule run --meter csv:...", "perjoule run --meter csv:..."),
+        ("perjoule run --meter hwmon --model tiny:q4", "perjoule run --meter hwmon --model tiny:q4"),
+        ("perjoule run 'open", "perjoule run 'open"),
+    ],
+)
+def test_the_command_keeps_meters_without_their_arguments(command: str, clean: str):
+    found, _ = scrub(msgspec.structs.replace(RESULT, reproduce=command), WHO)
+    assert found.reproduce == clean
+
+
 def test_arguments_of_meters_are_dropped():
     settings = msgspec.structs.replace(RESULT.settings, meters=("command:read-plug --room kitchen",))
     clean, changed = scrub(msgspec.structs.replace(RESULT, settings=settings), WHO)

@@ -33,7 +33,9 @@ Way = tuple[str | int, ...]
 @cache
 def plausible() -> RunResult:
     """Return a result with every optional part that a CPU run has."""
-    peak = Peak(unit="bytes/s", best=2e11, median=1.9e11, spread_share=0.01, repeats=5, way="sum", slower={"copy": 1e11})
+    peak = Peak(
+        unit="bytes/s", best=2e11, median=1.9e11, spread_share=0.01, repeats=5, way="sum", slower={"copy": 1e11}
+    )
     ops = msgspec.structs.replace(peak, unit="ops/s", best=2e13, median=1.9e13)
     peaks = Peaks(
         measured_utc="2026-01-02T03:04:05Z", threads=2, runtime="numpy 2.0.0", kernels=1, cache_bytes=2**25,
