@@ -27,7 +27,10 @@ _WARM = "measure with --set page_cache=warm"
 _PASSAGE_CONTEXT = 1024  # tokens at a time of a passage: logits of all positions take 600 MB at most
 _ONE_BY_ONE = ("single-stream", "cold-start")
 _NO_LOAD = "the server had loaded it before"
-_LIBRARIES = ("onnxruntime", "numpy", "tokenizers", "llama-cpp-python")
+_LIBRARIES = (
+    "onnxruntime", "numpy", "tokenizers", "llama-cpp-python", "openvino-genai", "onnxruntime-genai", "optimum-onnx", "torch",
+    "transformers",
+)  # fmt: skip
 
 
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:

@@ -108,10 +108,8 @@ def find_any(name: str) -> Row | Model:
             return model
     known = [row.name for row in rows()] + [model.name for model in models()]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.3) or known
-    raise InputError(
-        f"unknown model {name!r}",
-        hint=f"nearest: {', '.join(near)}; or the path of a .gguf file or checkpoint folder (./NAME)",
-    )
+    paths = "the path of a .gguf file or checkpoint folder (./NAME)"
+    raise InputError(f"unknown model {name!r}", hint=f"nearest: {', '.join(near)}; or {paths}")
 
 
 def _data(name: str) -> bytes:

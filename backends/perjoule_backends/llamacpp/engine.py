@@ -10,6 +10,7 @@ from perjoule.errors import EngineError, InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.as_file import GGUF_LINK
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
+from perjoule_backends.freed_memory import give_back
 from perjoule_backends.llamacpp.context import Context, Model
 from perjoule_backends.sampling import Picker
 
@@ -35,7 +36,8 @@ class LlamaCppEngine:
 
     def __init__(self, folder: Path, options: EngineOptions, settings: Settings, context_tokens: int) -> None:
         self._settings, self._threads = settings, options.threads
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder)  # before the weights: parsing a vocabulary takes memory for a moment
+        give_back()
         self._model = Model(folder / GGUF_LINK, options.device, mmap=settings.mmap)
         self._context = Context(self._model, settings, options.threads, context_tokens, options.batch)
         self._scorer: Context | None = None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.source import Weights
     from perjoule_backends.onnxruntime.architecture import Architecture
 
-CONVERTER_VERSION = 7  # part of the cache key: raise it whenever a converted folder would differ
+CONVERTER_VERSION = 8  # part of the cache key: raise it whenever a converted folder would differ
 _SCRATCH = ".converting-"
 _SLACK_BYTES = 64 << 20  # graphs, tokenizer, padding
 _STEM_BYTES = 80

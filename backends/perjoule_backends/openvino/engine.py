@@ -11,6 +11,7 @@ import openvino_genai
 from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
+from perjoule_backends.freed_memory import give_back
 from perjoule_backends.openvino.convert import MODEL_FILE, MODEL_FOLDER
 from perjoule_backends.openvino.spoken import told
 
@@ -47,7 +48,8 @@ class OpenVinoEngine:
     def __init__(self, folder: Path, options: EngineOptions, settings: Settings, context_tokens: int) -> None:
         self._folder, self._settings, self._context = folder, settings, context_tokens
         self._properties = settings.properties(options.threads)
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder)  # before the weights: parsing a vocabulary takes memory for a moment
+        give_back()
         extra: dict[str, Any] = {"ATTENTION_BACKEND": "SDPA" if settings.attention == "sdpa" else "PA"}
         if settings.attention == "paged":
             extra["scheduler_config"] = _one_sequence()

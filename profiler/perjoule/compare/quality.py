@@ -59,6 +59,7 @@ def quality_caveats(results: Sequence[RunResult], names: Sequence[str]) -> Itera
     if unknown:
         yield _unknown(results, unknown)
     yield from (f"{LOST}: {names[place]}: {k.told()}" for place, k in known.items() if not k.faithful)
+    yield from (f"fidelity: {names[place]}: {k.told()}" for place, k in known.items() if k.faithful)
     if len({r.model.file_sha256 for r in results}) > 1:
         yield (
             "fidelity is to each side's own file; which of several models answers better is not measured by this load: "

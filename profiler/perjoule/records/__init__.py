@@ -61,9 +61,9 @@ from perjoule.records.roofline import Peak, Peaks, Precision, Roofline
 __all__ = [
     "LEAST_CONFIGURATIONS", "LEAST_ERROR", "LEAST_MODELS", "MOST_ERROR", "SCHEMA_VERSION", "UNSET", "BackendFacts",
     "Block", "Calibration", "Check", "Convention", "CpuCache", "CpuFacts", "DomainEnergy", "Energy", "EnergyReport",
-    "Fidelity", "FidelityBlock", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "KlDivergence", "LanguageCost", "Label",
-    "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts", "Overhead", "Peak", "Peaks", "Phase",
-    "Precision", "ProcessRecord", "Quality", "Quantity", "Reading", "Reason", "Record", "Roofline", "RunResult",
-    "RunSettings", "Sample", "ScenarioFacts", "ServerCounts", "ServerFacts", "Severity", "Span", "TextBits",
-    "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
+    "Fidelity", "FidelityBlock", "Flag", "GapHistogram", "GpuFacts", "HostFacts", "IdlePower", "KlDivergence",
+    "Label", "LanguageCost", "MemoryPeak", "MeterFact", "MeterRefusal", "Metric", "Missing", "ModelFacts",
+    "Overhead", "Peak", "Peaks", "Phase", "Precision", "ProcessRecord", "Quality", "Quantity", "Reading", "Reason",
+    "Record", "Roofline", "RunResult", "RunSettings", "Sample", "ScenarioFacts", "ServerCounts", "ServerFacts",
+    "Severity", "Span", "TextBits", "ToolFacts", "Window", "WindowPhase", "flatten_metrics",
 ]  # fmt: skip

@@ -127,7 +127,7 @@ class ServerCounts(Record, frozen=True, kw_only=True):
     one token each (``pieces_differ_count``). ``most_cached_tokens`` of one prompt came from its prefix cache.
     """
 
-    requests_count: int
+    requests_count: int  # answered
     usage_missing_count: int
     usage_differs_count: int
     prompt_differs_count: int

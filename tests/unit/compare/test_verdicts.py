@@ -177,6 +177,7 @@ def test_a_precision_that_lost_its_fidelity_is_never_better_without_naming_it():
     _, outcome = verdicts(measured(1.5, quality=kept), measured(place=1, model=INT4, quality=kept))
     assert "QUALITY" not in sentences(outcome)[0]
     assert not any("quality" in c for c in outcome.caveats)
+    assert sum(c.startswith("fidelity: ") for c in outcome.caveats) == 2
 
 
 def test_tokenizers_are_named_where_they_differ():

@@ -16,12 +16,13 @@ from reference.tiny_checkpoint import write_tiny
 
 from perjoule.errors import EngineError, HostError, InputError, PerjouleError
 from perjoule.protocols import EngineOptions, Prepared
-from perjoule_backends.checkpoints.gguf import read_gguf
+from perjoule_backends.checkpoints.gguf import GgufFile, read_gguf
 
 pytest.importorskip("onnxruntime")
 from perjoule_backends.checkpoints import cache as cache_module
 from perjoule_backends.checkpoints import resolve
 from perjoule_backends.onnxruntime import OnnxRuntimeBackend, convert
+from perjoule_backends.onnxruntime.architecture import read_architecture
 from perjoule_backends.onnxruntime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -173,6 +174,21 @@ def test_a_window_for_each_layer_is_read(tmp_path: Path) -> None:
     flags = [False, True, True, False, True, False]
     path = write_tiny(tmp_path / "tiny.gguf", "gemma3", keys={"attention.sliding_window_pattern": flags})
     assert read_manifest(prepare(path).path).architecture.window_layers == (1, 2, 4)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_how_rotary_pairs_lie_is_as_the_source_says(tmp_path: Path, architecture: str) -> None:
+    file = read_gguf(write_tiny(tmp_path / "tiny.gguf", architecture))
+
+    def read(**said: object) -> bool:
+        keys = {f"perjoule.{key}": value for key, value in said.items()}
+        return read_architecture(GgufFile(file.path, {**file.metadata, **keys}, file.tensors)).rotary_interleaved
+
+    assert read() == (architecture == "llama")
+    assert read(rotary_interleaved=True)
+    assert not read(rotary_interleaved=False)
+    with pytest.raises(InputError, match="rotary_interleaved"):
+        read(rotary_interleaved=1)
 
 
 @pytest.mark.parametrize("name", ["blk.1.attn_output.bias", "blk.0.attn_q_norm.weight", "mm.projection.weight"])

@@ -95,7 +95,7 @@ COSTS = st.integers(LEAST_QUESTIONS, 60).flatmap(
 )
 
 
-@settings(max_examples=25)  # each draws thousands of resamples
+@settings(max_examples=25, deadline=None)  # each draws thousands of resamples
 @given(COSTS)
 def test_the_factors_multiply_to_the_cost(case):
     joules, tokens, correct = case
