@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from perjoule.protocols import Engine, FinishReason, OnToken, Progress
 
 QUANTS = ("faithful", "int8", "int4", "fp32")
@@ -67,13 +70,13 @@ class GenaiEngine:
     """Generates with one converted model: a generator of GenAI for each request, so that nothing is reused."""
 
     def __init__(self, folder: Path, options: EngineOptions, context_tokens: int) -> None:
-        import numpy as np  # noqa: PLC0415 - what is said of a backend needs neither
+        import numpy  # noqa: ICN001, PLC0415 - what is said of a backend needs neither
         import onnxruntime_genai  # noqa: PLC0415
 
         from perjoule_backends.checkpoints.tokenizer import load_tokenizer  # noqa: PLC0415
         from perjoule_backends.onnxruntime.manifest import read_manifest  # noqa: PLC0415
 
-        self._numpy, self._genai = np, onnxruntime_genai
+        self._numpy, self._genai = numpy, onnxruntime_genai
         self._options, self._context = options, context_tokens
         self._spinning = bool(options.extra.get("spinning", True))
         self._manifest = read_manifest(folder)
@@ -106,6 +109,18 @@ class GenaiEngine:
             if token in stop:
                 return "stop"
         return "length" if most == length + max_new_tokens else "context"
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return logits of every position, shape (len(ids), vocabulary), token by token: the graph gives one row."""
+        from perjoule_backends.onnxruntime.batch import refuse_length  # noqa: PLC0415
+
+        refuse_length(ids, self._context)
+        generator = self._genai.Generator(self._model, self._search(len(ids) + 1, GREEDY))
+        rows = self._numpy.empty((len(ids), self._manifest.architecture.vocabulary), dtype=self._numpy.float32)
+        for position, token in enumerate(ids):
+            generator.append_tokens(self._numpy.array([token], dtype=self._numpy.int32))
+            rows[position] = generator.get_logits()[0, -1]
+        return rows
 
     def _search(self, max_length: int, sampling: Sampling) -> Any:
         search = self._genai.GeneratorParams(self._model)

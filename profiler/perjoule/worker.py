@@ -28,8 +28,8 @@ _PASSAGE_CONTEXT = 1024  # tokens at a time of a passage: logits of all position
 _ONE_BY_ONE = ("single-stream", "cold-start")
 _NO_LOAD = "the server had loaded it before"
 _LIBRARIES = (
-    "onnxruntime", "numpy", "tokenizers", "llama-cpp-python", "openvino-genai", "onnxruntime-genai", "optimum-onnx", "torch",
-    "transformers",
+    "onnxruntime", "numpy", "tokenizers", "llama-cpp-python", "openvino-genai", "onnxruntime-genai", "optimum-onnx",
+    "torch", "transformers",
 )  # fmt: skip
 
 

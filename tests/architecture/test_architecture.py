@@ -22,7 +22,7 @@ LAYERS = [
         "noise_floor", "roofline",
         "plan", "preparation", "judging", "progress", "journal", "resumption",
         "examine", "verify", "publish", "plausibility", "upgrade",
-        "drive", "by_process", "race", "contest", "tuning", "compare", "answers", "reading", "claims",
+        "drive", "by_process", "race", "contest", "tuning", "compare", "answers", "reading", "claims", "asking",
     },
     {"render"},
     {"interchange"},

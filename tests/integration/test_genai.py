@@ -56,6 +56,14 @@ def test_both_engines_say_the_same_until_the_context_is_full(tmp_path: Path, arc
         assert len(said[0]) == CONTEXT - length + 1
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_its_logits_are_those_of_the_other_engine(tmp_path: Path, architecture: str) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", architecture)
+    ids = np.random.default_rng(1).integers(0, VOCABULARY, 3 * WINDOW).tolist()
+    found, expected = (load(name, path).logits(ids) for name in ("genai", "onnxruntime"))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
 def test_draws_repeat_and_follow_the_whole_distribution(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", "llama")
     engine, ids, temperature = load("genai", path), [5, 17, 90], 2.0

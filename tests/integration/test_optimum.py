@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the optimum backend is not installed")
 pytest.importorskip("onnxruntime", reason="the optimum backend is not installed")
 pytest.importorskip("optimum.exporters.onnx", reason="the optimum backend is not installed")
 
+import msgspec
 import onnx
 from reference import transformers_model
 from reference.tiny_checkpoint import CONTEXT, VOCABULARY, WINDOW, write_tiny
@@ -83,6 +84,7 @@ def test_quantized_forms_are_near_and_smaller(tmp_path: Path, quant: str, operat
 def test_the_quantizer_and_the_exporter_are_told(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", "llama")
     used = loaded(path, "int4", block=16).effective_options()
+    assert msgspec.json.decode(msgspec.json.encode(used)) == used
     assert used["quantizer"]["block"] == 16
     assert used["quant"] == "int4"
     assert used["provider"] == "CPUExecutionProvider"

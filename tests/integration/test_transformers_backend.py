@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the transformers backend is not installed")
 pytest.importorskip("transformers", reason="the transformers backend is not installed")
 pytest.importorskip("accelerate", reason="the transformers backend is not installed")
 
+import msgspec
 import torch
 import transformers
 from reference import transformers_model
@@ -88,6 +89,7 @@ def test_bf16_is_near_and_says_what_it_is(tmp_path: Path) -> None:
     used = engine.effective_options()
     assert (used["quant"], used["dtype"], used["attention"]) == ("bf16", "bfloat16", "sdpa")
     assert used["torch"] == torch.__version__
+    assert msgspec.json.decode(msgspec.json.encode(used)) == used
 
 
 def test_the_attention_asked_for_is_the_one_in_use(tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ def test_the_wheel_holds_the_three_packages_whole_and_nothing_else(wheel: Path):
         "perjoule_backends/checkpoints/mirrors.toml",
         "perjoule_scenarios/quickstart.toml",
         "perjoule_scenarios/corpora/udhr-en.txt",
+        "perjoule_scenarios/corpora/languages.toml",
+        "perjoule_scenarios/tasks/order-total.toml",
+        "perjoule_scenarios/claims/qwen-low-power.toml",
     ],
 )
 def test_data_files_are_in_the_wheel(wheel: Path, name: str):

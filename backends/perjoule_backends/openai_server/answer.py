@@ -26,6 +26,7 @@ class Answer:
         self._on_token = on_token
         self._events = EventStream()
         self.texts: list[str] = []
+        self.read_together = 0  # pieces that were read at once with the one before: sent so, or we came late
         self.all_single = True  # every piece was the text of one token
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -33,11 +34,13 @@ class Answer:
 
     def feed(self, data: bytes, token_of: Callable[[str], int], stop: frozenset[int]) -> None:
         """Take what has arrived of the body; report each piece that holds text."""
+        before = len(self.texts)
         for event in self._events.feed(data):
             if event.strip() == DONE:
                 self.done = True
             elif not self.done:
                 self._piece(read_piece(event), token_of, stop)
+        self.read_together += max(0, len(self.texts) - before - 1)
 
     def ended(self) -> None:
         """Hear that the response is complete. Raises ``EngineError`` if the answer in it is not."""

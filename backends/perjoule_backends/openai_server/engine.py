@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _COUNTED = (
     "requests_count", "usage_missing_count", "usage_differs_count", "prompt_differs_count", "pieces_differ_count",
+    "pieces_count", "read_together_count",
 )  # fmt: skip
 _OK = 200
 _NOT_UNDERSTOOD = (
@@ -144,9 +145,12 @@ class ServerEngine:
         """Count an answer: that of the ticket, or of the last ``generate``. Not for windows: it reads all the text."""
         if ticket is None and self._latest is not None:
             return self._latest
-        counted = self._answers.pop(self._last if ticket is None else ticket).count(self.tokenizer)
+        answer = self._answers.pop(self._last if ticket is None else ticket)
+        counted = answer.count(self.tokenizer)
         counts = self._counts
         counts["requests_count"] += 1
+        counts["pieces_count"] += len(answer.texts)
+        counts["read_together_count"] += answer.read_together
         counts["usage_missing_count"] += counted.usage_missing
         counts["usage_differs_count"] += counted.usage_differs
         counts["prompt_differs_count"] += counted.prompt_differs

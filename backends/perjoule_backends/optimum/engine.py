@@ -115,7 +115,7 @@ class OptimumEngine:
             "kv_cache": "float32, handed over from step to step",
             "loop": "ORTModelForCausalLM.generate with a streamer",
             "exported_by": self._note.versions,
-            "onnxruntime": ort.__version__,
+            "onnxruntime": str(ort.__version__),
         }
 
     def close(self) -> None:

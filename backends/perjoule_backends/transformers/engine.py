@@ -109,7 +109,7 @@ class TransformersEngine:
             "kv_cache": f"DynamicCache, {str(self._model.dtype).removeprefix('torch.')}",
             "loop": "one forward pass per token, logits of the last position",
             "device": self._name_of_device(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # a class of its own, which no file can hold
             "transformers": transformers.__version__,
         }
 

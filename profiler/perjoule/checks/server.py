@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Tokens of a prompt that a prefix cache may hold before its TTFT is another's: a beginning and a word, and one block of
 # 16 as vLLM and SGLang keep them.
 MAX_CACHED = 24
+MAX_TOGETHER_SHARE = 0.02  # of the pieces: beyond it the tail of the gaps between tokens is one of reading
 
 
 def _one_server(result: RunResult) -> Iterator[Check]:
@@ -72,6 +73,20 @@ def _not_token_by_token(result: RunResult) -> Iterator[Check]:
         )
 
 
+def _read_together(result: RunResult) -> Iterator[Check]:
+    counts, _requests = _counts(result)
+    pieces, together = sum(c.pieces_count for c in counts), sum(c.read_together_count for c in counts)
+    if together > MAX_TOGETHER_SHARE * pieces:
+        yield Check(
+            code="pieces_read_together",
+            severity="warning",
+            message=f"{together} of {pieces} pieces were read at once with the one before: gaps between tokens are "
+            "those of reading; TTFT and the time per output token are not moved by it",
+            hint="leave a core to perjoule (--pin), or stop other work; a server may also send several tokens at once",
+            data={"pieces": pieces, "together": together},
+        )
+
+
 def _other_prompt(result: RunResult) -> Iterator[Check]:
     counts, requests = _counts(result)
     differ = sum(c.prompt_differs_count for c in counts)
@@ -103,6 +118,7 @@ RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (
     _elsewhere,
     _tokens_in_doubt,
     _not_token_by_token,
+    _read_together,
     _other_prompt,
     _cached_prompt,
 )

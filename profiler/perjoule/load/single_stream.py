@@ -44,7 +44,8 @@ def observe_request(
     """Run one request and stamp each token where its id comes into being, the same way for every engine.
 
     ``on_first_token(ns)`` and ``on_end()`` are called once, after the stamps of the first token and of the end have
-    been taken. Ids are added to ``said`` where they are wanted. Call ``gc.collect()`` before: nothing is collected meanwhile.
+    been taken. Ids are added to ``said`` where they are wanted. Call ``gc.collect()`` before: nothing is collected
+    meanwhile.
     """
     token_ns: list[int] = []
     now_ns, stamp = clock.now_ns, token_ns.append

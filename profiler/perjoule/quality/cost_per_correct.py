@@ -70,11 +70,12 @@ def _cost(
     energy_j: Sequence[float], correct: Sequence[bool], source: Energy, seed: int, clusters: Sequence[str]
 ) -> Energy:  # fmt: skip
     value, n = math.fsum(energy_j) / sum(correct), len(energy_j)
+    independent = len(set(clusters)) if clusters else n
     systematic = (value * source.systematic[0] / source.value, value * source.systematic[1] / source.value)
     why: Reason = UNSET
     high_why: Reason = UNSET
-    if n < LEAST_QUESTIONS:
-        why = f"{n} questions: a bootstrap over fewer than {LEAST_QUESTIONS} is too narrow"
+    if independent < LEAST_QUESTIONS:
+        why = f"{independent} questions: a bootstrap over fewer than {LEAST_QUESTIONS} is too narrow"
         random_part: tuple[float, float | None] = (value, value)
         low: float | None = None
         high: float | None = None
@@ -100,7 +101,7 @@ def _random_part(
     low = min(value, costs[math.floor(_TAIL * len(costs))])
     high = max(value, costs[math.ceil((1 - _TAIL) * len(costs)) - 1])
     if all(correct):  # every resample is right too; how many would be is not certain for that
-        high = max(high, value / wilson(1.0, len(correct))[0])
+        high = max(high, value / wilson(1.0, len(set(clusters)) or len(correct))[0])
     processes = [math.log(max(1.0, source.random[1] / source.value))]
     processes.insert(0, math.log(source.value / source.random[0]) if source.random[0] > 0 else processes[0])
     low = value * math.exp(-math.hypot(math.log(value / low), processes[0]))

@@ -41,8 +41,7 @@ def asked(tasks: Sequence[str], languages: Sequence[str], levels: Sequence[int],
 
 
 def _own_id(item: Item) -> str:
-    name = item.id.rpartition("/")[2]
-    return f"{item.task}/0/{item.level}/{name}/{item.language}"
+    return f"{item.task.replace('/', '-')}/0/{item.level}/{item.id.replace('/', '-')}/{item.language}"
 
 
 def max_new_tokens(tasks: Sequence[str], most: int) -> dict[str, int]:

@@ -124,7 +124,8 @@ class ServerCounts(Record, frozen=True, kw_only=True):
 
     Requests for which it counted no tokens (``usage_missing_count``), other tokens than the text has
     (``usage_differs_count``), another prompt than was sent (``prompt_differs_count``), or whose pieces of text were not
-    one token each (``pieces_differ_count``). ``most_cached_tokens`` of one prompt came from its prefix cache.
+    one token each (``pieces_differ_count``). Of all ``pieces_count`` pieces ``read_together_count`` were read at once
+    with the one before. ``most_cached_tokens`` of one prompt came from its prefix cache.
     """
 
     requests_count: int  # answered
@@ -132,6 +133,8 @@ class ServerCounts(Record, frozen=True, kw_only=True):
     usage_differs_count: int
     prompt_differs_count: int
     pieces_differ_count: int
+    pieces_count: int
+    read_together_count: int
     most_cached_tokens: int | None
     most_cached_tokens_missing: Reason = UNSET
 

@@ -51,7 +51,8 @@ def save(result: RunResult, folder: str | Path) -> Path:
 def write_whole(path: Path, data: bytes, *, sync_name: bool = True) -> Path:
     """Write a file that is whole or not there, in a folder that is made if need be; return its path.
 
-    Whoever writes many files may leave it to one ``sync_folder`` after them that their names outlive a power cut. Raises ``InputError`` if it exists, ``HostError`` if the file system refuses.
+    Whoever writes many files may leave it to one ``sync_folder`` after them that their names outlive a power cut.
+    Raises ``InputError`` if it exists, ``HostError`` if the file system refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -104,10 +104,11 @@ def _machine(entry: Entry) -> str:
 
 def _model_facts(entry: Entry) -> list[tuple[str, str]]:
     row = entry.row
-    parameters = number(row, "parameters") or 0
+    parameters = number(row, "parameters")
+    shown = "unknown" if parameters is None else f"{parameters:,.0f}"
     return [
         ("Vendor", name(row, "vendor")), ("Country", name(row, "country")), ("Licence", name(row, "license")),
-        ("Architecture", name(row, "architecture")), ("Parameters", f"{parameters:,.0f}"),
+        ("Architecture", name(row, "architecture")), ("Parameters", shown),
     ]  # fmt: skip
 
 

@@ -1,0 +1,143 @@
+"""What was asked and answered, as a result carries it: accuracy, tokens, joules of a right answer, languages."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from builders import make_process, make_raw, make_result
+
+from perjoule.answers import answered, paired
+from perjoule.asking import judged, questions_of
+from perjoule.assemble import assemble
+from perjoule.errors import UsageError
+from perjoule.quality.questions import characters_of, share_of, task_of
+from perjoule.records import UNSET, Energy, Quantity
+from perjoule.scenario import load_scenario, with_overrides
+from perjoule.verify import verify
+
+SCENARIO = with_overrides(load_scenario("tasks-quick"), {"tasks": ["arithmetic"], "items": 4, "levels": [1, 2]})
+LANGUAGES = with_overrides(load_scenario("languages"), {"languages": ["en", "ko"]})
+
+
+def told(process: int, said):
+    """Return a process whose measured requests are the questions it is asked, answered by ``said(question)``."""
+    asked = questions_of(SCENARIO, process)
+    run = make_process(process, requests=len(asked))
+    measured = [s for s in run.samples if s.phase == "measured"]
+    questions = iter(asked)
+    samples = []
+    for sample in run.samples:
+        question = next(questions, None) if sample in measured else None
+        if question is None:
+            samples.append(sample)
+        else:
+            samples.append(msgspec.structs.replace(
+                sample, question=question.id, answer=said(question), finish_reason="stop"
+            ))  # fmt: skip
+    return msgspec.structs.replace(run, samples=tuple(samples))
+
+
+def right(question) -> str:
+    left, operator, other = question.prompt.splitlines()[0].replace("：", ":").split(":")[1].split()
+    return str({"+": int(left) + int(other), "-": int(left) - int(other), "*": int(left) * int(other)}[operator])
+
+
+def result(said):
+    return assemble(make_raw(scenario=SCENARIO, runs=tuple(told(p, said) for p in range(5))))
+
+
+def test_every_question_is_asked_once_and_all_kinds_in_each_process() -> None:
+    scenario = load_scenario("tasks-quick")
+    dealt = [questions_of(scenario, p) for p in range(5)]
+    ids = [q.id for questions in dealt for q in questions]
+    assert len(ids) == len(set(ids)) == 60
+    assert questions_of(scenario, 5) == dealt[0]  # a process more is asked again
+    assert all(len({task_of(q.id)[2] for q in questions}) == 3 for questions in dealt)
+    assert share_of(["a", "b", "c"], 1, 2) == ["b"]
+    assert all(q.chat and q.max_new_tokens <= scenario.new_tokens for questions in dealt for q in questions)
+
+
+def test_right_answers_are_counted_and_cost_follows_from_its_factors() -> None:
+    found = result(right)
+    accuracy, tokens, cost = (
+        found.metric(name) for name in ("accuracy", "output_tokens_per_answer", "energy_j_per_correct_answer")
+    )
+    assert isinstance(accuracy, Quantity)
+    assert accuracy.value == 1.0
+    assert accuracy.low < 1.0  # so few questions are no proof
+    per_token = found.metric("energy_j_per_output_token")
+    assert isinstance(cost, Energy)
+    assert cost.value == pytest.approx(per_token.value * tokens.value / accuracy.value)
+    assert cost.label == per_token.label
+    assert verify(found) == []
+
+
+def test_no_right_answer_has_no_cost_and_says_why() -> None:
+    found = result(lambda _question: "no idea")
+    assert found.metric("accuracy").value == 0.0
+    assert found.metrics["energy_j_per_correct_answer"] is None
+    assert "no answer was right" in str(found.metrics["energy_j_per_correct_answer_missing"])
+
+
+def test_a_changed_verdict_on_an_answer_is_found() -> None:
+    found = result(lambda _question: "no idea")
+    forged = tuple(
+        msgspec.structs.replace(s, correct=True) if isinstance(s.correct, bool) else s for s in found.samples
+    )
+    lines = verify(msgspec.structs.replace(found, samples=forged))
+    assert any("the file says correct True" in line for line in lines)
+
+
+def test_answers_are_paired_by_question() -> None:
+    good, bad = result(right), result(lambda _question: "no idea")
+    pairs = paired(good, bad)
+    assert not isinstance(pairs, str)
+    assert all(a.question == b.question and a.correct and not b.correct for a, b in pairs)
+    other = with_overrides(SCENARIO, {"items": 3})
+    assert "same questions" in paired(good, assemble(make_raw(scenario=other)))
+    assert answered(make_result().samples) == []
+
+
+def test_samples_without_a_question_are_left_alone() -> None:
+    samples = make_result().samples
+    assert judged(samples, SCENARIO) == samples
+    assert all(s.correct is UNSET for s in samples)
+
+
+def test_passages_are_read_in_each_language_and_held_against_english() -> None:
+    def reads(process: int):
+        run = make_process(process)
+        asked = iter(questions_of(LANGUAGES, process))
+        samples = []
+        for sample in run.samples:
+            question = next(asked, None) if sample.phase == "measured" else None
+            samples.append(sample if question is None else msgspec.structs.replace(
+                sample, question=question.id, prompt_tokens=2 * sample.prompt_tokens if "ko" in question.id
+                else sample.prompt_tokens,
+            ))  # fmt: skip
+        return msgspec.structs.replace(run, samples=tuple(samples))
+
+    found = assemble(make_raw(scenario=LANGUAGES, runs=tuple(reads(p) for p in range(5))))
+    assert {c.language for c in found.languages} == {"en", "ko"}
+    by_language = {c.language: c for c in found.languages}
+    assert by_language["en"].relative_energy.value == pytest.approx(1.0)
+    assert by_language["ko"].relative_tokens == pytest.approx(2.0)
+    assert by_language["ko"].characters_count == characters_of(["ko"])["ko"]
+    assert verify(found) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"passages": True}, "tasks and passages"),
+        ({"items": 0}, "tasks needs items"),
+        ({"duration_s": 5.0}, "ends with its last question"),
+        ({"tasks": []}, "belongs to tasks or passages"),
+        ({"tasks": ["sums"]}, "unknown task 'sums'"),
+        ({"languages": ["tlh"]}, "is not in 'tlh'"),
+        ({"levels": [9]}, "no level 9"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_refused(changes, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        with_overrides(SCENARIO, changes)
