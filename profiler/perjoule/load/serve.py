@@ -45,7 +45,14 @@ class Answer:
     """
 
     __slots__ = (
-        "due_ns", "finish_reason", "index", "output_tokens", "prompt_tokens", "start_ns", "untimed", "token_ns",
+        "due_ns",
+        "finish_reason",
+        "index",
+        "output_tokens",
+        "prompt_tokens",
+        "start_ns",
+        "token_ns",
+        "untimed",
     )  # fmt: skip
 
     def __init__(self, index: int, due_ns: int, start_ns: int, prompt_tokens: int) -> None:

@@ -38,7 +38,7 @@ def told(process: int, said):
 
 
 def right(question) -> str:
-    left, operator, other = question.prompt.splitlines()[0].replace("：", ":").split(":")[1].split()
+    left, operator, other = question.prompt.splitlines()[0].replace("\uff1a", ":").split(":")[1].split()
     return str({"+": int(left) + int(other), "-": int(left) - int(other), "*": int(left) * int(other)}[operator])
 
 
