@@ -39,8 +39,8 @@ def needed_bytes(model: ModelFacts, context_tokens: int, batch: int, prompt_toke
 
     The sum of: the process; the weights as the engine repacks them; keys and values of ``batch`` full contexts; the
     activations of the largest pass, which is one prompt or one token of each sequence; the attention scores of that
-    pass against a whole context, all heads of one layer; logits of one position of each sequence and of a prompt. What is
-    not known of a model counts 0.
+    pass against a whole context, all heads of one layer; logits of one position of each sequence and of a prompt.
+    What is not known of a model counts 0.
     """
     tokens = max(prompt_tokens, batch)
     width = _WIDE * (model.parameters or 0) ** (1 / 3)

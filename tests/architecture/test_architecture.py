@@ -18,8 +18,8 @@ LAYERS = [
     {"registry", "host", "meters", "stats", "load", "scenario", "store", "quality", "memory", "lock", "placement",
      "page_cache", "memory_estimate", "server_process"},
     {
-        "checks", "assemble", "messages", "child", "measure", "worker", "whereabouts", "joined", "runner", "noise", "own_cost",
-        "noise_floor", "roofline",
+        "checks", "assemble", "messages", "child", "measure", "worker", "whereabouts", "joined", "runner", "noise",
+        "own_cost", "noise_floor", "roofline",
         "plan", "preparation", "judging", "progress", "journal", "resumption",
         "examine", "verify", "publish", "plausibility", "upgrade",
         "drive", "by_process", "race", "contest", "tuning", "compare", "answers", "reading", "claims", "asking",

@@ -193,3 +193,15 @@ def test_rotary_factors_become_lists_that_divide(tmp_path: Path) -> None:
     scaling = config["rope_scaling"]
     assert scaling["short_factor"] == scaling["long_factor"] == pytest.approx(expected)
     assert scaling["attention_factor"] == 1.0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_published_folder_is_written_out_as_it_is(tmp_path: Path, architecture: str) -> None:
+    """What we write is such a folder itself, so that what is written of it must be the same bytes."""
+    first, held = dequantized_folder(str(write_tiny(tmp_path / "tiny.gguf", architecture)), "fp32", silent)
+    second, again = dequantized_folder(str(first), "fp32", silent)
+    assert second != first
+    assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    assert json.loads((second / "config.json").read_text()) == json.loads((first / "config.json").read_text())
+    assert (held.checkpoint.format, again.checkpoint.format) == ("gguf", "safetensors")
+    assert again.stop_ids == held.stop_ids
