@@ -59,7 +59,7 @@ test-reference: $(REF_STAMP) llamacpp
 
 $(REF_STAMP): pyproject.toml $(STAMP)
 	$(call make_environment,$(REF))
-	$(REF)/python -m pip install -q -e '.[cpu]' --group dev --group reference
+	$(REF)/python -m pip install -q -e '.[cpu,genai,openvino,optimum,transformers]' --group dev --group reference
 	@touch $@
 
 # Other tools' sensor readers on our made-up sensors, and MLCommons LoadGen beside our load generator; their environment

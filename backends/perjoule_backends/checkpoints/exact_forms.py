@@ -99,6 +99,7 @@ _PARTS = {
     "qkv": ("attn_q", "attn_k", "attn_v"),
     "gate": ("ffn_gate",),
     "up": ("ffn_up",),
+    "gate_up": ("ffn_gate", "ffn_up"),
     "down": ("ffn_down",),
 }
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _UNKNOWN = "unknown"
 _UNSAID = "the server does not say it"
 _MOST_SHOWN = 8
-# Who owns the models that a server lists, and where the server then tells its version. Only llama-cpp-python has been run
-# here; a path that is gone (SGLang moved its own to /server_info in 2026) leaves the version unknown, no more.
+# Who owns the models that a server lists, and where the server then tells its version. Only llama-cpp-python has been
+# run here; a path that is gone (SGLang moved its own to /server_info in 2026) leaves the version unknown, no more.
 _VERSIONS = {
     "vllm": ("vLLM", "/version", "version"),
     "llamacpp": ("llama.cpp server", "/props", "build_info"),

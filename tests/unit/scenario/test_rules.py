@@ -14,7 +14,7 @@ from perjoule.scenario import Scenario, list_scenarios, load_scenario, sweep_poi
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMPUTED = ("corpus_sha256",)
+COMPUTED = ("corpus_sha256", "questions_sha256")
 EARLY, LATE = [0.0, 1.0, 2.0], [0.0, 2.0, 1.0]
 
 # A shipped scenario, what is changed in it, and what the error has to name.
