@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,8 +133,20 @@ def wait_for_worker(parent: subprocess.Popen[str], text: str) -> psutil.Process:
     assert parent.stderr is not None
     for line in parent.stderr:
         if text in line:
-            return next(c for c in psutil.Process(parent.pid).children() if "perjoule.worker" in " ".join(c.cmdline()))
+            return worker_of(parent)
     pytest.fail(f"the run ended before it said {text!r}")
+
+
+def worker_of(parent: subprocess.Popen[str]) -> psutil.Process:
+    """Return the worker that is about to run: the run says so a moment before the new process has its own name."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in psutil.Process(parent.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if "perjoule.worker" in " ".join(child.cmdline()):
+                    return child
+        time.sleep(0.01)
+    pytest.fail("no worker was started")
 
 
 def test_ctrl_c_saves_what_was_finished(tmp_path: Path):
