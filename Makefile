@@ -37,10 +37,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[cpu]' --group dev
 	@touch $@
 
-demo: $(STAMP) ## measure Qwen2.5-Coder-0.5B and SmolLM2-135M on this machine, side by side
+demo: $(STAMP) ## measure Qwen2.5-Coder-0.5B and SmolLM2-135M on this machine, then judge the claim qwen-low-power
 	@out=perjoule-results/demo-$$(date -u +%Y%m%d-%H%M%S); \
 	$(BIN)/perjoule run quickstart --model $(QWEN) --model $(SMOLLM2) --out "$$out" --html "$$out/report.html" && \
-	echo "open in a browser: $$PWD/$$out/report.html" && \
+	{ $(BIN)/perjoule claim qwen-low-power --quick --out "$$out/claim" --html "$$out/claim.html"; test $$? -le 3; } && \
+	echo "open in a browser: $$PWD/$$out/claim.html and $$PWD/$$out/report.html" && \
 	echo "next: .venv/bin/perjoule show $$out     .venv/bin/perjoule verify $$out     .venv/bin/perjoule doctor"
 
 test: $(STAMP) ## the tests, with one small real checkpoint (98 MB)
@@ -89,17 +90,15 @@ format: $(STAMP) ## let ruff fix what it can
 	$(BIN)/ruff format .
 
 bench: ## the speed tables that can be made
-	@echo "make bench-engines   our engine against llama.cpp, interleaved: about 30 minutes with nothing else running"
+	@echo "make bench-engines   every engine on two checkpoints, interleaved, into docs/engines-table.md: half an hour, nothing else running"
 	@echo "make bench-meters    import time of the meter layer, and time to read a two-socket tree: some seconds"
 	@echo "make bench-harness   CPU time of parent and worker beside a bare sleep loop: 3 minutes with nothing else running"
 	@echo "make bench-load      what the load generator costs a request, and how late it begins one: 2 minutes, nothing else running"
 	@echo "make bench-scale     verify, publish, query and compare over 10,000 result files (4 GB of disk): 5 minutes, nothing else running"
 	@echo "make bench-coverage  how often intervals and verdicts hold on simulated machines: some minutes of one core"
 
-bench-engines: $(REF_STAMP) llamacpp ## our engine against llama.cpp on the same files
-	@for model in $(SMOLLM2) $(QWEN); do \
-	  file=$$($(BIN)/perjoule models pull $$model) && $(BIN)/python benchmarks/engines_vs_llamacpp.py "$$file" \
-	    --ours-python $(BIN)/python --theirs-python $(REF)/python || exit 1; done
+bench-engines: $(REF_STAMP) llamacpp ## every engine on the same two checkpoints; writes docs/engines-table.md
+	$(REF)/python benchmarks/engines.py $(SMOLLM2) $(QWEN) --write docs/engines-table.md
 
 .PHONY: bench-meters bench-harness
 bench-meters: $(STAMP) ## what importing and reading meters costs

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 from builders import make_process, make_raw, make_result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perjoule.answers import answered, paired
 from perjoule.asking import judged, questions_of
 from perjoule.assemble import assemble
 from perjoule.errors import UsageError
 from perjoule.quality.questions import characters_of, share_of, task_of
+from perjoule.reading import log_ratios_of
 from perjoule.records import UNSET, Energy, Quantity
 from perjoule.scenario import load_scenario, with_overrides
+from perjoule.stats.paired import log_ratio_interval
 from perjoule.verify import verify
 
 SCENARIO = with_overrides(load_scenario("tasks-quick"), {"tasks": ["arithmetic"], "items": 4, "levels": [1, 2]})
@@ -124,6 +130,17 @@ def test_passages_are_read_in_each_language_and_held_against_english() -> None:
     assert by_language["ko"].relative_tokens == pytest.approx(2.0)
     assert by_language["ko"].characters_count == characters_of(["ko"])["ko"]
     assert verify(found) == []
+
+
+@given(st.lists(st.floats(0.1, 1e4), min_size=2, max_size=8), st.floats(0.2, 20))
+def test_a_ratio_that_no_process_changes_has_no_width(amounts, factor) -> None:
+    """Processes differ in speed, all languages alike: what they have in common cancels."""
+    reference = dict(enumerate(amounts))
+    logs = log_ratios_of({p: a * factor for p, a in reference.items()}, reference)
+    middle, low, high = log_ratio_interval(logs)
+    assert middle == pytest.approx(math.log(factor), abs=1e-9)
+    assert high - low < 1e-6
+    assert log_ratios_of({0: 1.0}, {1: 1.0}) == []  # no process has both
 
 
 @pytest.mark.parametrize(
