@@ -60,6 +60,20 @@ def meets(floor: Floor, accuracy: Interval | None, mean_kl_nats: Interval | None
     return all_of(answers)
 
 
+def with_floor(found: Answer, met: Sequence[Answer]) -> Answer:
+    """Let nobody win who is not surely shown to have the quality asked for; ``met`` says who is, side a first.
+
+    A claim of a side that surely has it not fails, whatever that side costs.
+    """
+    if met[0] == "fails":
+        return "fails"
+    if found == "holds":
+        return "holds" if met[0] == "holds" else "undecided"
+    if found == "fails":
+        return "fails" if met[-1] == "holds" else "undecided"
+    return found
+
+
 def bound_of(margin: float, *, below: bool) -> float:
     """Return the ratio that a margin amounts to: ``at least a fifth less`` is at most 0.8, ``more`` at least 1.2."""
     return 1 - margin if below else 1 + margin

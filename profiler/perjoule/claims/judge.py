@@ -54,7 +54,7 @@ def judge(claim: Claim, chosen: Chosen) -> Verdict:
         claim=claim.name, claim_version=claim.version, claim_sha256=claim.sha256,
         registered_utc=claim.registered_utc, statement=claim.statement, scope=claim.scope,
         exploratory=bool(chosen.exploratory_why), exploratory_why=chosen.exploratory_why,
-        answer=found, why=(*floor, *map(_said, effects), *(w for w in why if w)),
+        answer=found, why=_weightiest_first(found, floor, [*map(_said, effects), *(w for w in why if w)]),
         would_decide="" if found != "undecided" else _would_decide(claim, effects, difference, sides),
         energy_says=_energy_says(results), effects=effects,
         accuracy_difference=difference if isinstance(difference, Interval) else None,
@@ -62,6 +62,11 @@ def judge(claim: Claim, chosen: Chosen) -> Verdict:
         else difference or "the claim is not about accuracy",
         sides=sides, caveats=tuple(_caveats(results)),
     )  # fmt: skip
+
+
+def _weightiest_first(found: Answer, floor: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Return all sentences; what is missing of quality comes first where it kept the claim from holding."""
+    return (*others, *floor) if found == "holds" else (*floor, *others)
 
 
 def exit_code(verdict: Verdict) -> int:
@@ -74,14 +79,12 @@ def _difference(results: Sequence[RunResult]) -> Interval | str:
 
 
 def _with_floor(claim: Claim, sides: Sequence[SideFacts], found: Answer) -> tuple[Answer, list[str]]:
-    """Hold each side against the quality that the claim asks for, before cost counts at all."""
+    """Hold each side against the quality that the claim asks for: one that has it not surely cannot win."""
     if claim.quality is None:
         return found, []
     met = [decide.meets(claim.quality, side.accuracy, side.mean_kl_nats) for side in sides]
     lines = [_floor_said(claim, side, answer) for side, answer in zip(sides, met, strict=True) if answer != "holds"]
-    if met[0] == "fails":
-        return "fails", lines
-    return ("undecided" if "fails" in met or "undecided" in met else found), lines
+    return decide.with_floor(found, met), lines
 
 
 def _floor_said(claim: Claim, side: SideFacts, answer: Answer) -> str:
@@ -107,7 +110,10 @@ def _front_said(claim: Claim, cheaper: Answer, difference: Interval | str | None
     if not isinstance(difference, Interval):
         return f"accuracies cannot be compared: {difference}"
     names = [side.said for side in claim.sides]
-    told = f"{names[0]} answers {_told(difference, percent=True, signed=True)} more questions right than {names[1]}"
+    told = (
+        f"{names[0]}'s share of right answers less {names[1]}'s: {_told(difference, percent=True, signed=True)} of all "
+        "questions"
+    )
     better = difference.low is not None and difference.low > 0
     worse = difference.high is not None and difference.high < -tolerance
     if cheaper == "fails" and better:

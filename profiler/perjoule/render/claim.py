@@ -24,7 +24,9 @@ _ANSWER = {
     "fails": "The claim fails here",
     "undecided": "The claim is undecided here",
 }
-HEAD = ("", "cost", "right answers", "tokens per answer", "J per token", "KL to its own file, nats")
+HEAD = (
+    "", "what the claim is judged by", "right answers", "tokens per answer", "J per token", "KL to its own file, nats",
+)  # fmt: skip
 METHOD = (
     "Both sides were measured in turn, in fresh processes, in an order drawn from a seed.",
     "The claim, its margin and its stopping rule were fixed and hashed before; a ratio is tested against the margin, "

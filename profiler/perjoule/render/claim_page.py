@@ -65,7 +65,7 @@ def _cross(group: int, side: SideFacts, verdict: Verdict) -> Cross | None:
         group=group,
         x=joules,
         y=_ends(accuracy, 100.0),
-        front=not any(_beats(other, side) for other in others),
+        front=not any(_beats(other, side) for other in others) and not _surely_beaten(group, verdict),
     )
 
 
@@ -80,6 +80,16 @@ def _ends(found: Interval, factor: float) -> tuple[float, float, float]:
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
     return low * factor, found.value * factor, high * factor
+
+
+def _surely_beaten(group: int, verdict: Verdict) -> bool:
+    """Say whether the paired ratios leave no doubt, where intervals of each side alone touch: they share much."""
+    ratio, difference = verdict.effects[0].ratio, verdict.accuracy_difference
+    if ratio is None or difference is None or not verdict.effects[0].below:
+        return False
+    if group == 1:
+        return ratio.high is not None and ratio.high < 1 and difference.low is not None and difference.low > 0
+    return ratio.low is not None and ratio.low > 1 and difference.high is not None and difference.high < 0
 
 
 def _beats(one: SideFacts, other: SideFacts) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from perjoule.answers import Answered
 from perjoule.claims.claim import Floor
-from perjoule.claims.decide import all_of, beyond, bound_of, front, meets
+from perjoule.claims.decide import all_of, beyond, bound_of, front, meets, with_floor
 from perjoule.claims.evidence import accuracy_difference, with_answers
 from perjoule.claims.verdict import Interval
 from perjoule.stats.paired import log_ratio_interval
@@ -66,6 +66,16 @@ def test_the_floor_of_quality() -> None:
     assert meets(floor, good, far) == "fails"
     assert meets(floor, good, None) == "undecided"
     assert meets(floor, interval(0.5, 0.4, 0.6), close) == "undecided"
+
+
+def test_who_has_not_the_quality_cannot_win() -> None:
+    assert with_floor("holds", ["holds", "fails"]) == "holds"
+    assert with_floor("holds", ["undecided", "holds"]) == "undecided"
+    assert with_floor("holds", ["fails", "holds"]) == "fails"
+    assert with_floor("fails", ["holds", "holds"]) == "fails"
+    assert with_floor("fails", ["holds", "undecided"]) == "undecided"
+    assert with_floor("undecided", ["fails", "holds"]) == "fails"
+    assert with_floor("undecided", ["holds", "holds"]) == "undecided"
 
 
 def test_margins_are_ratios() -> None:

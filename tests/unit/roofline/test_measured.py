@@ -71,6 +71,17 @@ def test_a_second_call_does_not_measure_again(machine: Machine):
     assert len(machine.asked) == 2
 
 
+def test_a_later_lower_reading_does_not_take_a_peak_away(machine: Machine):
+    """Neighbours of a guest take bandwidth that nothing here shows."""
+    peaks(machine)
+    low = msgspec.structs.replace(RATE, best=1e11, median=1e11)
+    high = msgspec.structs.replace(RATE, best=3e11, median=2e11)
+    machine.answer = msgspec.structs.replace(FOUND, int8=low, fp32=high)
+    again = peaks(machine, refresh=True)
+    assert (again.int8, again.fp32) == (RATE, high)
+    assert peaks(machine) == again
+
+
 def test_other_threads_and_other_machines_have_their_own(machine: Machine):
     peaks(machine)
     assert peaks(machine, threads=1).threads == 1
