@@ -114,7 +114,7 @@ def against_the_best(results: list[RunResult]) -> list[str]:
     return lines
 
 
-def table(model: str, results: list[RunResult], refused: dict[str, str]) -> list[str]:
+def table(results: list[RunResult], refused: dict[str, str]) -> list[str]:
     order = {name: place for place, name in enumerate(ENGINES)}
     results = sorted(results, key=lambda r: order[r.backend.name])
     lines = [f"## {results[0].model.name}, {results[0].model.source_quantization}", ""]
@@ -143,7 +143,7 @@ def main() -> int:
         running = [e for e in args.engines.split(",") if e not in refused]
         results = measured(args.python, running, model, args.budget, kept / str(number))
         host = results[0].host
-        parts += table(model, results, refused)
+        parts += table(results, refused)
     if host is None:
         return 2
     labels = "Joules are modelled from CPU time where no sensor is: their ratio means more than their size."

@@ -47,8 +47,19 @@ def scan(result: RunResult, who: Identity, texts: Texts | None = None) -> list[s
     """Return a line for everything in the result that looks private: which key, and what it looks like."""
     lines = []
     for at, text in texts_of(result) if texts is None else texts:
+        if at == "samples.answer" and _asks_only_what_ships(result):
+            continue
         lines += [f"{at}: {_quoted(f)} looks like {f.what}" for f in private_parts(text, who)]
     return list(dict.fromkeys(lines))
+
+
+def _asks_only_what_ships(result: RunResult) -> bool:
+    """Say whether no question is a user's own: then an address in an answer is a model's invention.
+
+    What a model was asked from somebody's own file it may repeat.
+    """
+    tasks = result.scenario.spec.get("tasks") or []
+    return bool(tasks) and not any(str(task).endswith(".jsonl") for task in tasks)
 
 
 def _quoted(found: Found) -> str:

@@ -118,3 +118,15 @@ def test_arguments_of_meters_are_dropped():
     settings = msgspec.structs.replace(RESULT.settings, meters=("command:read-plug --room kitchen",))
     clean, changed = scrub(msgspec.structs.replace(RESULT, settings=settings), WHO)
     assert (clean.settings.meters, changed) == (("command:...",), ["settings.meters"])
+
+
+@pytest.mark.parametrize("tasks", [["arithmetic"], ["ours.jsonl"]])
+def test_what_a_model_invents_is_not_private_but_what_it_may_repeat_is(tasks: list[str]):
+    result = publishable()
+    said = tuple(
+        msgspec.structs.replace(s, question="t/1/1/1/en", answer="see https://example.net/a?b=1", correct=False)
+        for s in result.samples
+    )
+    scenario = msgspec.structs.replace(result.scenario, spec={**result.scenario.spec, "tasks": tasks})
+    found = scan(msgspec.structs.replace(result, samples=said, scenario=scenario), WHO)
+    assert any(line.startswith("samples.answer") for line in found) == (tasks == ["ours.jsonl"])
