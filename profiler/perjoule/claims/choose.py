@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from perjoule.claims.claim import Claim, Side
 
 
+_RIGORS = ("quick", "standard", "strict")
+
+
 class Chosen(Record, frozen=True, kw_only=True):
     """The results of each side, in the claim's order, and why they explore rather than test (empty: they test)."""
 
@@ -44,10 +47,24 @@ def choose(claim: Claim, results: Sequence[RunResult], *, exploratory: bool) -> 
     return Chosen(results=tuple(chosen), exploratory_why=why)
 
 
-def missing_sides(claim: Claim, results: Sequence[RunResult], scenario: str) -> list[Side]:
-    """Return the sides that no result of the scenario covers which was made after the claim was registered."""
-    fresh = [r for r in results if r.scenario.name == scenario and not _is_older(claim, r)]
+def missing_sides(claim: Claim, results: Sequence[RunResult], *, quick: bool) -> list[Side]:
+    """Return the sides that no result covers which was made after the claim was registered, and as surely as it asks.
+
+    ``quick``: by the quick scenario, as surely as may be.
+    """
+    fresh = [r for r in results if not _is_older(claim, r) and is_wanted(claim, r, quick=quick)]
     return [side for side in claim.sides if not any(_is_of(side, claim, r) for r in fresh)]
+
+
+def is_wanted(claim: Claim, result: RunResult, *, quick: bool) -> bool:
+    """Say whether a result was measured as the claim, or its quick form, asks for."""
+    if quick:
+        return result.scenario.name == claim.quick_scenario
+    return result.scenario.name == claim.scenario and not _is_looser(claim, result)
+
+
+def _is_looser(claim: Claim, result: RunResult) -> bool:
+    return result.scenario.spec.get("rigor") not in _RIGORS[_RIGORS.index(claim.stopping.rigor) :]
 
 
 def _is_of(side: Side, claim: Claim, result: RunResult) -> bool:
@@ -78,6 +95,10 @@ def _exploring(claim: Claim, results: Sequence[RunResult]) -> str:
         return f"a result of {older[0].created_utc} is older than the claim, registered {claim.registered_utc}"
     if claim.quick_scenario != claim.scenario and any(r.scenario.name == claim.quick_scenario for r in results):
         return f"measured with the quick scenario {claim.quick_scenario}, not with {claim.scenario}"
+    looser = [r for r in results if _is_looser(claim, r)]
+    if looser:
+        rigor = looser[0].scenario.spec.get("rigor")
+        return f"measured with rigor {rigor}, where the claim's stopping rule is {claim.stopping.rigor}"
     return ""
 
 

@@ -96,19 +96,18 @@ def _measured(claim: Claim, args: argparse.Namespace) -> list[RunResult]:
 
     All sides are measured again where one is missing: only what was measured in turn is compared in pairs.
     """
-    from perjoule.claims.choose import missing_sides  # noqa: PLC0415
+    from perjoule.claims.choose import is_wanted, missing_sides  # noqa: PLC0415
     from perjoule.cli import build_parser  # noqa: PLC0415
 
     out = Path(args.out or f"perjoule-results/claim-{claim.name}")
-    scenario = claim.quick_scenario if args.quick else claim.scenario
     results = _load([str(out)]) if any(out.glob("*.json")) else []
-    if not missing_sides(claim, results, scenario):
-        return [r for r in results if r.scenario.name == scenario]
+    if not missing_sides(claim, results, quick=args.quick):
+        return [r for r in results if is_wanted(claim, r, quick=args.quick)]
     words = [*run_arguments(claim, quick=args.quick), "--out", str(out)]
     print(printable(f"measuring: perjoule {' '.join(words)}"), file=sys.stderr)  # noqa: T201
     parsed = build_parser("run").parse_args(words)
     parsed.action(parsed)
-    return [r for r in _load([str(out)]) if r.scenario.name == scenario]
+    return [r for r in _load([str(out)]) if is_wanted(claim, r, quick=args.quick)]
 
 
 def _load(names: Sequence[str]) -> list[RunResult]:

@@ -8,7 +8,7 @@ from builders import make_model, make_quality
 from compared import measured, options
 
 from perjoule.claims.choose import choose, missing_sides
-from perjoule.claims.claim import load_claim
+from perjoule.claims.claim import Stopping, load_claim
 from perjoule.claims.judge import exit_code, judge
 from perjoule.errors import InputError, NotComparableError
 from perjoule.render.claim import not_shown, two_sentences
@@ -16,8 +16,9 @@ from perjoule.render.claim_page import page
 
 # The builders' results are of January 2026 and of the quickstart scenario.
 CLAIM = msgspec.structs.replace(
-    load_claim("quantization-saves-energy"), registered_utc="2026-01-01T00:00:00Z", scenario="quickstart"
-)
+    load_claim("quantization-saves-energy"), registered_utc="2026-01-01T00:00:00Z", scenario="quickstart",
+    stopping=Stopping(rigor="quick", time_budget_s=60.0, quick_time_budget_s=60.0),
+)  # fmt: skip
 REF = CLAIM.a.model
 
 
@@ -82,8 +83,8 @@ def test_results_older_than_the_claim_are_refused_or_marked() -> None:
     assert two_sentences(found)[0].startswith("Exploratory, not a test: ")
     assert "Exploratory." in page(found)
     assert any("older than the claim" in line for line in not_shown(found))
-    assert missing_sides(late, results, "quickstart") == [late.a, late.b]
-    assert missing_sides(CLAIM, results, "quickstart") == []
+    assert missing_sides(late, results, quick=False) == [late.a, late.b]
+    assert missing_sides(CLAIM, results, quick=False) == []
 
 
 def test_the_quick_scenario_only_explores() -> None:
@@ -91,6 +92,15 @@ def test_the_quick_scenario_only_explores() -> None:
     results = [side("faithful", 1.0, 0), side("fp32", 2.0, 1)]
     with pytest.raises(NotComparableError, match="quick scenario quickstart"):
         choose(claim, results, exploratory=False)
+
+
+def test_a_looser_stopping_rule_than_the_claims_only_explores() -> None:
+    claim = msgspec.structs.replace(CLAIM, stopping=msgspec.structs.replace(CLAIM.stopping, rigor="standard"))
+    results = [side("faithful", 1.0, 0), side("fp32", 2.0, 1)]
+    with pytest.raises(NotComparableError, match="rigor quick"):
+        choose(claim, results, exploratory=False)
+    assert missing_sides(claim, results, quick=False) == [claim.a, claim.b]  # so that it is measured again
+    assert missing_sides(claim, results, quick=True) == []
 
 
 def test_a_side_without_a_result_is_named() -> None:
