@@ -48,10 +48,12 @@ def why_not(python: str, engine: str, model: str) -> str:
     return lines[-1].removeprefix("perjoule: error: ") if lines else f"exit {done.returncode}"
 
 
-def measured(python: str, engines: list[str], model: str, budget_s: float, out: Path) -> list[RunResult]:
+def measured(
+    python: str, engines: list[str], model: str, rigor: str, budget_s: float, out: Path
+) -> list[RunResult]:  # fmt: skip
     words = [word for engine in engines for word in ("--backend", engine)]
     done = perjoule(
-        python, "run", "quickstart", *words, "--model", model, "--rigor", "standard", "--time-budget", f"{budget_s:g}",
+        python, "run", "quickstart", *words, "--model", model, "--rigor", rigor, "--time-budget", f"{budget_s:g}",
         "--out", str(out),
     )  # fmt: skip
     if done.returncode:
@@ -130,6 +132,8 @@ def main() -> int:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds a configuration")
+    parser.add_argument("--rigor", default="standard", help="quick: 5 processes of each; standard: 8")
+    parser.add_argument("--append", action="store_true", help="add to the file that --write names")
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--write", metavar="FILE")
     parser.add_argument("--out", metavar="DIR", help="keep the results here")
@@ -141,7 +145,7 @@ def main() -> int:
         refused = {e: why for e in args.engines.split(",") if (why := why_not(args.python, e, model))}
         print(json.dumps({"model": model, "refused": refused}), flush=True)
         running = [e for e in args.engines.split(",") if e not in refused]
-        results = measured(args.python, running, model, args.budget, kept / str(number))
+        results = measured(args.python, running, model, args.rigor, args.budget, kept / str(number))
         host = results[0].host
         parts += table(results, refused)
     if host is None:
@@ -155,6 +159,8 @@ def main() -> int:
     text = "\n".join([*head, *parts]).rstrip() + "\n"
     print(text)
     if args.write:
+        before = Path(args.write).read_text(encoding="utf-8") if args.append else ""
+        text = f"{before}\n" + "\n".join(parts).rstrip() + "\n" if args.append else text
         Path(args.write).write_text(text, encoding="utf-8")
     return 0
 

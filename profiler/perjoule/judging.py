@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 REFERENCE_BACKEND = "onnxruntime"
 NOT_ASKED = "not asked for: --quality fidelity measures it"
 _FP32_BYTES = 4
+_CONTEXT_TOKENS = 1088  # what the pinned texts need at a time, however short the requests that are timed
 _SHARE_OF_MEMORY = 0.5  # what the fp32 weights may take: they lie beside the engine's, and are copied while loading
 
 
@@ -41,8 +42,8 @@ def quality_of(
         return why_not
     job = messages.QualityJob(
         backend=configuration.backend,
-        prepared=prepared,
-        options=replace(configuration.options, batch=1),
+        prepared=replace(prepared, context_tokens=max(prepared.context_tokens, _CONTEXT_TOKENS)),
+        options=replace(configuration.options, batch=1, context_tokens=_CONTEXT_TOKENS),
         reference_backend=REFERENCE_BACKEND,
         reference=_reference(configuration, prepared, stall_s, tell),
         machine_id=machine_id,
