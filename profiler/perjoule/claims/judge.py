@@ -47,7 +47,7 @@ def judge(claim: Claim, chosen: Chosen) -> Verdict:
     if claim.kind == "front":
         tolerance = 0.0 if claim.quality is None else claim.quality.tolerance
         found = decide.front(effects[0].answer, difference if isinstance(difference, Interval) else None, tolerance)
-        why.append(_front_said(claim, effects[0].answer, difference, tolerance))
+        why += [_factors(sides), _front_said(claim, effects[0].answer, difference, tolerance)]
     found, floor = _with_floor(claim, sides, found)
     return Verdict(
         tool=ToolFacts(name="perjoule", version=__version__),
@@ -104,6 +104,17 @@ def _said(effect: Effect) -> str:
         return f"{effect.said}: no ratio of {effect.metric}: {effect.ratio_missing}"
     claimed = f"{'at most' if effect.below else 'at least'} {effect.bound:.3g}"
     return f"{effect.said}: {effect.metric} is x{_told(effect.ratio)}; the claim says {claimed}: {effect.answer}"
+
+
+def _factors(sides: Sequence[SideFacts]) -> str:
+    """Say what joules per right answer are made of: a cheap token is not a cheap answer."""
+    told = []
+    for side in sides:
+        per_token, tokens, accuracy = side.energy_j_per_output_token, side.tokens_per_answer, side.accuracy
+        if per_token is None or tokens is None or accuracy is None:
+            return ""
+        told.append(f"{side.said} {per_token.value:.3g} J x {tokens:.3g} tokens / {accuracy.value:.2g}")
+    return f"J per right answer is J per token x tokens per answer / accuracy: {', '.join(told)}"
 
 
 def _front_said(claim: Claim, cheaper: Answer, difference: Interval | str | None, tolerance: float) -> str:

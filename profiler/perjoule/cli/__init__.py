@@ -43,8 +43,11 @@ _BUG = "this is a bug in perjoule: please report it with what --debug prints"
 class _Parser(argparse.ArgumentParser):
     """Raises instead of printing a page of usage; an abbreviated option is refused, so that later ones do not clash."""
 
+    called = ""  # the command: what it does not know, the whole program is told of
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"`{self.prog} --help` lists what it takes")
+        prog = self.prog if " " in self.prog or not self.called else f"{self.prog} {self.called}"
+        raise UsageError(message, hint=f"`{prog} --help` lists what it takes")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -56,6 +59,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         "with an interval on every number.",
         epilog="Start with: perjoule run    (measures the default model for about two minutes)",
     )
+    parser.called = command or ""
     parser.add_argument("--version", action="version", version=f"perjoule {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():

@@ -61,16 +61,21 @@ def write_new(path: Path, text: str) -> None:
         ) from error
 
 
+def _may_be_result(path: Path, folder: Path) -> bool:
+    """Leave out what perjoule itself writes beside results: races, facts of machines, sites, schemas, journals."""
+    parts = path.relative_to(folder).parts
+    beside = path.name == "machine.json" or path.name.endswith((".tune.json", ".schema.json"))
+    return not beside and not any(part.startswith(".") or part == "site" for part in parts)
+
+
 def result_files(names: list[str]) -> list[Path]:
-    """Return the files named, and of a folder its results. Raises ``UsageError`` for a folder without any."""
+    """Return the files named, and of a folder its results at any depth. Raises ``UsageError`` for one without any."""
     from pathlib import Path  # noqa: PLC0415
 
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        inside = (
-            sorted(p for p in path.glob("*.json") if not p.name.endswith(".tune.json")) if path.is_dir() else [path]
-        )
+        inside = sorted(p for p in path.rglob("*.json") if _may_be_result(p, path)) if path.is_dir() else [path]
         if not inside:
             raise UsageError(f"{path}: this folder holds no results", hint="give result files, or the folder of a run")
         found += inside

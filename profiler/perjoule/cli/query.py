@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from perjoule.cli.plain import one_line
-from perjoule.errors import EXIT_DONE
+from perjoule.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -28,6 +28,11 @@ def execute(args: argparse.Namespace) -> int:
     from perjoule.store.query import query  # noqa: PLC0415
 
     rows, problems = rows_of(args.folder)
+    if not rows:
+        why = f" ({problems[0]})" if problems else ""
+        raise UsageError(
+            f"no results in {', '.join(args.folder)}{why}", hint="name the folder: perjoule query SQL perjoule-results"
+        )
     columns, found = query(args.sql, rows)
     if args.json:
         _print_json(columns, found)

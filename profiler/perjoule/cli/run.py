@@ -50,17 +50,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scenario", nargs="*", default=[], metavar="SCENARIO", help=f"name or .toml path ({_DEFAULT_SCENARIO})"
     )
     parser.add_argument(
-        "--model", action="append", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})"
+        "--model",
+        action="append",
+        metavar="REF",
+        help=f"name or alias, .gguf path, folder, hf:..., synthetic:... ({DEFAULT_MODEL})",
     )
     parser.add_argument("--backend", action="append", metavar="NAME", help="engine (onnxruntime)")
     parser.add_argument("--device", metavar="cpu|cuda:N", help="default: the first that the engine has")
     parser.add_argument("--threads", metavar="N,...", help="default: physical cores this process may use")
-    parser.add_argument("--quant", default="faithful", metavar="Q,...", help="faithful (default), int8, int4, fp32")
+    parser.add_argument(
+        "--quant",
+        default="faithful",
+        metavar="Q,...",
+        help="faithful (default: within 0.02 nats of the file), int8, int4, fp32",
+    )
     parser.add_argument("--quality", choices=("none", "fidelity", "full"), default="fidelity",
                         help="fidelity (default): how far from the file's own weights")  # fmt: skip
     parser.add_argument("--meter", action="append", metavar="NAME", help="default: every sensor found")
     parser.add_argument("--rigor", choices=("quick", "standard", "strict"), help="default: the scenario's")
-    parser.add_argument("--time-budget", type=float, metavar="S", help="seconds of measuring per configuration")
+    parser.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="S",
+        help="seconds of measuring per configuration; the scenario's fewest processes are run whatever it says",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of prompts and of the order of runs (0)")
     parser.add_argument("--control", action="store_true", help="measure each configuration twice, as A and A'")
     parser.add_argument("--pin", metavar="CPUS", help="bind the measured process to CPUs, e.g. 0-1")

@@ -30,7 +30,7 @@ class Known(Record, frozen=True, kw_only=True):
         kl, ratio = self.mean_kl_nats, self.perplexity_ratio.value
         return (
             f"mean KL {kl.value:.2g} nats to its own file in fp32 ({FAITHFUL_NATS:g} is faithful), perplexity x"
-            f"{ratio:.3g}, the same first token at {self.same_top_token.value:.0%} of positions"
+            f"{ratio:.3g}, the same most likely token at {self.same_top_token.value:.0%} of positions"
         )
 
 

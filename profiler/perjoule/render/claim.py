@@ -73,7 +73,8 @@ def terminal(verdict: Verdict) -> RenderableType:
     parts += [Text(printable(line)) for line in verdict.why[1:]]
     if verdict.would_decide:
         parts.append(Text(printable(f"would decide it: {verdict.would_decide}")))
-    parts += [Text(line, style="dim") for line in not_shown(verdict)]
+    parts.append(Text("what this does not show:", style="dim"))
+    parts += [Text(f"- {line}", style="dim") for line in not_shown(verdict)]
     parts += [Text(printable(f"warning: {line}"), style="yellow") for line in verdict.caveats]
     digest = f"claim {verdict.claim} version {verdict.claim_version}, registered {verdict.registered_utc}, sha256 "
     parts.append(Text(printable(f"{digest}{verdict.claim_sha256[:16]}"), style="dim"))

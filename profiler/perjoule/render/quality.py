@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perjoule.answers import answered
+from perjoule.quality.intervals import FAITHFUL_NATS
 from perjoule.quality.questions import task_of
 from perjoule.records import Energy, Quantity
 from perjoule.render import format as fmt
@@ -39,8 +40,9 @@ def fidelity_lines(result: RunResult) -> list[str]:
     kl = found.kl_divergence_nats.mean
     same, ratio = found.same_top_token.value, found.perplexity_ratio.value
     return [
-        f"fidelity to its own file in fp32: mean KL {fmt.significant(kl.value, 2)} nats{_within(kl)}, same first token "
-        f"at {fmt.significant(100 * same, 3)} % of positions, perplexity {100 * (ratio - 1):+.2g} %"
+        f"fidelity to its own file in fp32: mean KL {fmt.significant(kl.value, 2)} nats{_within(kl)} (faithful: up "
+        f"to {FAITHFUL_NATS:g}), same most likely token at {fmt.significant(100 * same, 3)} % of positions, "
+        f"perplexity {100 * (ratio - 1):+.2g} %"
     ]
 
 
