@@ -14,6 +14,14 @@ from perjoule.clock import MonotonicClock
 
 UNIT = Path(__file__).parent / "unit"
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # the environment of other tools' readers has none, and needs none
+    pass
+else:  # tests are not timed: a busy machine is slow, not wrong
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
 
 @pytest.fixture(autouse=True)
 def _tests_do_not_wait_for_each_other(

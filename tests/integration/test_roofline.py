@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -79,8 +80,10 @@ def test_a_library_that_prints_is_no_answer(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_a_process_that_fails_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str):
-    interpreter = tmp_path / "python"
-    interpreter.write_text(f"#!{sys.executable}\n{script}\n")
+    interpreter, body = tmp_path / "python", tmp_path / "body.py"
+    body.write_text(script)
+    # through the shell: the first line of a script cannot hold an interpreter whose path has a space
+    interpreter.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(body))}\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr(process.sys, "executable", str(interpreter))
     found = process.ask(jobs.WorkJob(threads=1, buffer_bytes=1 << 22, rounds=3, seconds=0.0), limit_s=2.0)
