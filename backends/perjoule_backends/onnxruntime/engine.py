@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
@@ -10,6 +9,7 @@ import onnxruntime as ort
 from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
+from perjoule_backends.freed_memory import give_back
 from perjoule_backends.onnxruntime.batch import OnnxRuntimeBatch, Rows, refuse_length
 from perjoule_backends.onnxruntime.forward import ForwardPass, KeyValueCache
 from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, read_manifest
@@ -40,9 +40,9 @@ class OnnxRuntimeEngine:
         self._spinning = bool(options.extra.get("spinning", True))
         # Before the weights, and trimmed: parsing the vocabulary frees tens of MB that the peak would carry along.
         self.tokenizer = load_tokenizer(folder)
-        _give_back_freed_memory()
+        give_back()
         self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
-        _give_back_freed_memory()
+        give_back()
         self._cache = KeyValueCache(self._manifest, context_tokens, options.batch)
         self._scorer: Scorer | None = None
         self._rows: Rows | None = None
@@ -132,13 +132,6 @@ class Scorer:
             )
         cache = KeyValueCache(self._manifest, len(ids))
         return ForwardPass(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
-
-
-def _give_back_freed_memory() -> None:
-    """Hand what malloc holds unused back to the system: glibc's malloc_trim(3); other C libraries have none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _session(path: Path, threads: int, *, spinning: bool) -> ort.InferenceSession:
