@@ -13,6 +13,7 @@ import msgspec
 
 from perjoule.errors import HostError, UsageError
 from perjoule.protocols import GREEDY, BackendInfo, EngineOptions, Prepared, Sampling
+from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,11 +61,6 @@ class GenaiBackend:
         with errors_of_loading(prepared.path):
             return GenaiEngine(prepared.path, options, prepared.context_tokens)
 
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
-
 
 class GenaiEngine:
     """Generates with one converted model: a generator of GenAI for each request, so that nothing is reused."""
@@ -94,7 +90,6 @@ class GenaiEngine:
         on_token: OnToken,
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
-        from perjoule_backends.onnxruntime.batch import refuse_length  # noqa: PLC0415
 
         length = len(prompt_ids)
         refuse_length(prompt_ids, self._context)
@@ -112,8 +107,6 @@ class GenaiEngine:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return logits of every position, shape (len(ids), vocabulary), token by token: the graph gives one row."""
-        from perjoule_backends.onnxruntime.batch import refuse_length  # noqa: PLC0415
-
         refuse_length(ids, self._context)
         generator = self._genai.Generator(self._model, self._search(len(ids) + 1, GREEDY))
         rows = self._numpy.empty((len(ids), self._manifest.architecture.vocabulary), dtype=self._numpy.float32)

@@ -8,6 +8,7 @@ from perjoule.clock import MonotonicClock
 from perjoule.errors import InputError, UsageError
 from perjoule.protocols import GREEDY, BackendInfo, EngineOptions, Prepared, Sampling
 from perjoule.records import ModelFacts
+from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -194,11 +195,7 @@ class NullBackend:
 
 def _room(prompt_ids: Sequence[int], context_tokens: int) -> int:
     """Return how many tokens fit behind the prompt. Raises ``InputError`` where the prompt itself does not."""
-    if not 0 < len(prompt_ids) <= context_tokens:
-        raise InputError(
-            f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {context_tokens}",
-            hint="shorten the prompt or load with a larger context",
-        )
+    refuse_length(prompt_ids, context_tokens)
     return context_tokens - len(prompt_ids)
 
 

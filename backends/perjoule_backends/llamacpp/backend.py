@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
 from perjoule_backends.llamacpp.settings import KV_VALUE_BYTES, settings_of
+from perjoule_backends.refusals import first_line
 
 if TYPE_CHECKING:
     from perjoule.protocols import Engine, Progress
@@ -61,16 +60,9 @@ class LlamaCppBackend:
         except (PerjouleError, MemoryError):
             raise
         except Exception as error:
-            lines = str(error).strip().splitlines()
             raise EngineError(
-                f"llama.cpp cannot be used: {lines[0][:200] if lines else type(error).__name__}",
-                hint=f"install it again: {INSTALL}",
+                f"llama.cpp cannot be used: {first_line(error)}", hint=f"install it again: {INSTALL}"
             ) from error
-
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
 
 
 def _devices() -> tuple[str, ...]:

@@ -122,7 +122,7 @@ class Context:
     def forget(self, place: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, place, -1, -1)
 
-    def move(self, source: int, target: int) -> None:
+    def move(self, source: int, target: int, _positions: int) -> None:
         """Let the sequence at ``source`` stand at ``target`` instead of what stood there."""
         self.forget(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)

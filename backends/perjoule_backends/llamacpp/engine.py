@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 
-from perjoule.errors import EngineError, InputError
+from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.as_file import GGUF_LINK
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.freed_memory import give_back
+from perjoule_backends.greedy_batch import GreedyBatch
 from perjoule_backends.llamacpp.context import Context, Model
+from perjoule_backends.refusals import refuse_length
 from perjoule_backends.sampling import Picker
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class LlamaCppEngine:
         self._model = Model(folder / GGUF_LINK, options.device, mmap=settings.mmap)
         self._context = Context(self._model, settings, options.threads, context_tokens, options.batch)
         self._scorer: Context | None = None
-        self._batch: LlamaCppBatch | None = None
+        self._batch: GreedyBatch | None = None
 
     def generate(
         self,
@@ -70,11 +72,11 @@ class LlamaCppEngine:
             logits = context.decode((token,), (position,))[0]
         return "length"
 
-    def batch(self) -> LlamaCppBatch:
+    def batch(self) -> GreedyBatch:
         """Return an empty batch of ``options.batch`` places. It lasts until the next one, or until ``generate``."""
         self._end_batch()
         self._context.clear()
-        self._batch = LlamaCppBatch(self._context)
+        self._batch = GreedyBatch(self._context)
         return self._batch
 
     def _end_batch(self) -> None:
@@ -115,88 +117,3 @@ class LlamaCppEngine:
             if context is not None:
                 context.close()
         self._model.close()
-
-
-class LlamaCppBatch:
-    """Greedy sequences at places 0, 1, ... of the cache. A place that falls empty is filled by the last sequence.
-
-    So the sequences of a pass always lie side by side, which llama.cpp needs to compute them together.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._positions: list[int] = []  # of each sequence that stand in the cache
-        self._tokens: list[int] = []  # the last one of each sequence, which does not
-        self._ended = False
-
-    def add(self, prompt_ids: Sequence[int]) -> int:
-        """Prefill one more sequence and return its first token.
-
-        Raises ``InputError`` where all places are taken or the prompt does not fit the context.
-        """
-        self._refuse_if_ended()
-        place = len(self._tokens)
-        if place == self._context.places:
-            raise InputError(
-                f"the batch holds {place} sequence(s) and all places are taken",
-                hint="load the engine with a larger batch, or remove a sequence first",
-            )
-        refuse_length(prompt_ids, self._context.capacity)
-        token = int(self._context.prefill(place, prompt_ids).argmax())
-        self._positions.append(len(prompt_ids))
-        self._tokens.append(token)
-        return token
-
-    def step(self) -> Sequence[int]:
-        """Return the next token of every sequence, by place.
-
-        Raises ``InputError`` where the context of one is full; no sequence has moved then.
-        """
-        self._refuse_if_ended()
-        if not self._tokens:
-            return []
-        most = max(self._positions)
-        if most >= self._context.capacity:
-            raise InputError(
-                f"the sequence at place {self._positions.index(most)} fills its context of "
-                f"{self._context.capacity} tokens",
-                hint="remove it before the next step, or load with a larger context",
-            )
-        self._tokens = self._context.decode(self._tokens, self._positions).argmax(axis=1).tolist()
-        self._positions = [position + 1 for position in self._positions]
-        return self._tokens.copy()
-
-    def remove(self, place: int) -> None:
-        """End the sequence at ``place``; the last one takes its place. Raises ``InputError`` where none is."""
-        self._refuse_if_ended()
-        last = len(self._tokens) - 1
-        if not 0 <= place <= last:
-            raise InputError(
-                f"no sequence has place {place}: the batch holds {last + 1}", hint="places are counted from 0"
-            )
-        position, token = self._positions.pop(), self._tokens.pop()
-        if place == last:
-            self._context.forget(last)
-            return
-        self._context.move(last, place)
-        self._positions[place], self._tokens[place] = position, token
-
-    def end(self) -> None:
-        """Refuse all further use: the places belong to others now."""
-        self._ended = True
-
-    def _refuse_if_ended(self) -> None:
-        if self._ended:
-            raise EngineError(
-                "this batch has ended: the engine was asked for another one, or to generate alone",
-                hint="ask the engine for a new batch",
-            )
-
-
-def refuse_length(prompt_ids: Sequence[int], context: int) -> None:
-    """Raise ``InputError`` for a prompt that is empty or longer than the context."""
-    if not 0 < len(prompt_ids) <= context:
-        raise InputError(
-            f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {context}",
-            hint="shorten the prompt or load with a larger context",
-        )

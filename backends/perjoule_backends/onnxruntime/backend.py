@@ -10,6 +10,7 @@ import msgspec
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule_backends.refusals import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,22 +60,11 @@ class OnnxRuntimeBackend:
 
         return Scorer(prepared.path, options)
 
-    def catalogue(self) -> list[dict[str, Any]]:
-        """Return the checkpoints known by name, each with whether its file is in the cache."""
-        from perjoule_backends.checkpoints import catalogue, resolve  # noqa: PLC0415
-
-        return [msgspec.structs.asdict(row) | {"cached": resolve.cached_path(row).exists()} for row in catalogue.rows()]
-
     def pull(self, ref: str, progress: Progress) -> str:
         """Fetch a checkpoint into the cache; return its path."""
         from perjoule_backends.checkpoints.resolve import resolve  # noqa: PLC0415
 
         return resolve(ref, progress).path
-
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
 
     def fidelity(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
         """Compare the model as it would run with the file's own weights in fp32, on the pinned corpus."""
@@ -126,9 +116,8 @@ def errors_of_loading(folder: Path) -> Iterator[None]:
     except (PerjouleError, MemoryError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
         raise EngineError(
-            f"the converted model cannot be loaded: {lines[0][:200] if lines else type(error).__name__}",
+            f"the converted model cannot be loaded: {first_line(error)}",
             hint=f"if it happens again, remove {folder}: the next run makes it anew",
         ) from error
 

@@ -10,9 +10,11 @@ from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.freed_memory import give_back
-from perjoule_backends.onnxruntime.batch import OnnxRuntimeBatch, Rows, refuse_length
+from perjoule_backends.greedy_batch import GreedyBatch
+from perjoule_backends.onnxruntime.batch import Rows
 from perjoule_backends.onnxruntime.forward import ForwardPass, KeyValueCache
 from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, read_manifest
+from perjoule_backends.refusals import refuse_length
 from perjoule_backends.sampling import Picker
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class OnnxRuntimeEngine:
         self._cache = KeyValueCache(self._manifest, context_tokens, options.batch)
         self._scorer: Scorer | None = None
         self._rows: Rows | None = None
-        self._batch: OnnxRuntimeBatch | None = None
+        self._batch: GreedyBatch | None = None
         self._decode = ForwardPass(self._session, self._cache, self._manifest, length=1)
 
     def generate(
@@ -76,12 +78,12 @@ class OnnxRuntimeEngine:
             logits = self._decode.run((token,), total=total)
         return "length"
 
-    def batch(self) -> OnnxRuntimeBatch:
+    def batch(self) -> GreedyBatch:
         """Return an empty batch of ``options.batch`` places. It lasts until the next one, or until ``generate``."""
         self._end_batch()
         if self._rows is None:
             self._rows = Rows(self._session, self._cache, self._manifest)
-        self._batch = OnnxRuntimeBatch(self._rows)
+        self._batch = GreedyBatch(self._rows)
         return self._batch
 
     def _end_batch(self) -> None:

@@ -18,6 +18,7 @@ from perjoule.records import UNSET, ServerCounts
 from perjoule_backends.openai_server.answer import Answer
 from perjoule_backends.openai_server.connection import Connection, fetch, refusal
 from perjoule_backends.openai_server.response import Response
+from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,12 +193,8 @@ class ServerEngine:
     def _submit(
         self, ids: Sequence[int], count: int, stop: frozenset[int], on_token: OnToken, sampling: Sampling
     ) -> int:
+        refuse_length(ids, self._context_tokens)
         room = self._context_tokens - len(ids) + 1  # the last token needs no place any more
-        if not ids or room < 1:
-            raise InputError(
-                f"the prompt has {len(ids)} tokens; the context holds 1 to {self._context_tokens}",
-                hint="shorten the prompt or load with a larger context",
-            )
         wanted, reason = (count, "length") if count <= room else (room, "context")
         answer = Answer(len(ids), wanted, reason, on_token)  # type: ignore[arg-type]  # both are of the literal
         connection = self._idle.pop() if self._idle else Connection(self._place, self._headers)

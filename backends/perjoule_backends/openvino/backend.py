@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -72,11 +72,6 @@ class OpenVinoBackend:
                 f"OpenVINO cannot load the model that it made: {reason_of(error)}",
                 hint=f"other --set backend.KEY=VALUE, or remove {prepared.path}: the next run makes it anew",
             ) from error
-
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
 
 
 def _check(options: EngineOptions) -> None:

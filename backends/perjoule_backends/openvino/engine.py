@@ -14,6 +14,7 @@ from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.freed_memory import give_back
 from perjoule_backends.openvino.convert import MODEL_FILE, MODEL_FOLDER
 from perjoule_backends.openvino.spoken import told
+from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,11 +69,7 @@ class OpenVinoEngine:
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
         """Generate; with paged attention ``on_token`` is called from a thread of GenAI's, while this one waits."""
-        if not 0 < len(prompt_ids) <= self._context:
-            raise InputError(
-                f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {self._context}",
-                hint="shorten the prompt or load with a larger context",
-            )
+        refuse_length(prompt_ids, self._context)
         fits = self._context - len(prompt_ids) + 1  # the last token needs no place any more
         stream = _Stream(on_token, stop)
         ids = np.asarray([prompt_ids], dtype=np.int64)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
 from perjoule_backends.optimum.settings import settings_of
+from perjoule_backends.refusals import first_line
 
 if TYPE_CHECKING:
     from perjoule.protocols import Engine, Progress
@@ -55,7 +54,7 @@ class OptimumBackend:
         except (PerjouleError, MemoryError, OSError):
             raise
         except Exception as error:
-            raise EngineError(f"optimum cannot export the model: {_first_line(error)}", hint=_OTHER_WAY) from error
+            raise EngineError(f"optimum cannot export the model: {first_line(error)}", hint=_OTHER_WAY) from error
         context = min(options.context_tokens, made.source.architecture.context)
         model = made.source.facts(
             ref,
@@ -78,14 +77,9 @@ class OptimumBackend:
             raise
         except Exception as error:
             raise EngineError(
-                f"optimum cannot load the model: {_first_line(error)}",
+                f"optimum cannot load the model: {first_line(error)}",
                 hint=f"install it again: {INSTALL}; or remove {prepared.path}: the next run makes it anew",
             ) from error
-
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
 
 
 _OTHER_WAY = f"install it again: {INSTALL}; or use --backend onnxruntime, which needs no export"
@@ -98,11 +92,6 @@ def _missing() -> str | None:
         if find_spec(parent) is None or find_spec(name) is None:
             return name
     return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _check(options: EngineOptions) -> None:

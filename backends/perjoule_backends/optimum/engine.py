@@ -20,6 +20,7 @@ from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.optimum.export import MODEL_FILE, read_note
+from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,11 +69,7 @@ class OptimumEngine:
         on_token: OnToken,
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
-        if not 0 < len(prompt_ids) <= self._context:
-            raise InputError(
-                f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {self._context}",
-                hint="shorten the prompt or load with a larger context",
-            )
+        refuse_length(prompt_ids, self._context)
         room = self._context - len(prompt_ids) + 1  # the last token needs no place any more
         seen = _Seen(on_token)
         ids = torch.tensor([list(prompt_ids)])

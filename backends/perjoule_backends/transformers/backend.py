@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule_backends.refusals import first_line
 from perjoule_backends.transformers.settings import settings_of
 
 if TYPE_CHECKING:
@@ -72,16 +71,10 @@ class TransformersBackend:
         except (PerjouleError, MemoryError):
             raise
         except Exception as error:
-            lines = str(error).strip().splitlines()
             raise EngineError(
-                f"transformers cannot load the model: {lines[0][:200] if lines else type(error).__name__}",
+                f"transformers cannot load the model: {first_line(error)}",
                 hint=f"install it again: {INSTALL}; or remove {prepared.path}: the next run makes it anew",
             ) from error
-
-    def describe(self, ref: str, options: EngineOptions, progress: Progress) -> dict[str, Any]:
-        """Return the facts of a model as it would run, as plain values."""
-        facts: dict[str, Any] = msgspec.to_builtins(self.prepare(ref, options, progress).model)
-        return facts
 
 
 def _missing() -> str | None:

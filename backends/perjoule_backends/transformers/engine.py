@@ -13,6 +13,7 @@ from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.dequantized import read_note
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
+from perjoule_backends.refusals import refuse_length
 from perjoule_backends.sampling import Picker
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ class TransformersEngine:
         sampling: Sampling = GREEDY,
     ) -> FinishReason:
         """Step token by token. Only the last position's logits are computed; the choice is made on the device."""
-        if not 0 < len(prompt_ids) <= self._context:
-            raise InputError(
-                f"the prompt has {len(prompt_ids)} tokens; the context holds 1 to {self._context}",
-                hint="shorten the prompt or load with a larger context",
-            )
+        refuse_length(prompt_ids, self._context)
         pick = Picker(sampling) if sampling.temperature > 0 else None
         cache = DynamicCache(config=self._model.config)
         feed = torch.tensor([list(prompt_ids)], device=self._device)

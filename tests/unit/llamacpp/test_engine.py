@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from company import comings_and_goings, seat
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from reference import numpy_decoder
 from reference.tiny_checkpoint import VOCABULARY, write_tiny
 
@@ -31,7 +31,6 @@ pytestmark = pytest.mark.extras
 
 CONTEXT, PLACES, LONGEST = 32, 4, 12
 EXACT = {"kv_type": "f32"}
-tokens = st.integers(0, VOCABULARY - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -79,37 +78,12 @@ def test_a_prompt_cut_into_passes_says_what_it_says_whole(tmp_path: Path) -> Non
         assert say(load(path, EXACT | extra), prompt) == whole
 
 
-Event = st.one_of(
-    st.lists(tokens, min_size=1, max_size=LONGEST).map(tuple),  # a prompt joins, if there is a place
-    st.integers(0, PLACES - 1),  # whoever is there leaves
-    st.just("step"),
-    st.just("step"),
-)
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(events=st.lists(Event, max_size=30))
+@given(events=comings_and_goings(VOCABULARY, PLACES, LONGEST))
 def test_whoever_joins_and_leaves_each_sequence_goes_on_as_alone(
     engine: LlamaCppEngine, events: list[tuple[int, ...] | int | str]
 ) -> None:
-    batch = engine.batch()
-    seated: list[tuple[tuple[int, ...], list[int]]] = []
-    gone: list[tuple[tuple[int, ...], list[int]]] = []
-    for event in events:
-        if isinstance(event, tuple):
-            if len(seated) < PLACES:
-                seated.append((event, [batch.add(event)]))
-        elif isinstance(event, int):
-            if event < len(seated):
-                batch.remove(event)
-                gone.append(seated[event])
-                last = seated.pop()
-                if event < len(seated):
-                    seated[event] = last
-        else:
-            for (_prompt, said), token in zip(seated, batch.step(), strict=True):
-                said.append(token)
-    for prompt, said in seated + gone:
+    for prompt, said in seat(engine.batch(), PLACES, events):
         assert said == alone(engine)(prompt)[: len(said)]
 
 

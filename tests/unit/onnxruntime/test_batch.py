@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from company import comings_and_goings, seat
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from reference import numpy_decoder
 from reference.tiny_checkpoint import VOCABULARY, write_tiny
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from perjoule_backends.onnxruntime.engine import OnnxRuntimeEngine
 
 CONTEXT, PLACES, LONGEST = 32, 4, 12
-tokens = st.integers(0, VOCABULARY - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -71,38 +70,13 @@ def solo(engine: OnnxRuntimeEngine) -> Callable[[tuple[int, ...]], list[int]]:
     return say
 
 
-Event = st.one_of(
-    st.lists(tokens, min_size=1, max_size=LONGEST).map(tuple),  # a prompt joins, if there is a place
-    st.integers(0, PLACES - 1),  # whoever is there leaves
-    st.just("step"),
-    st.just("step"),
-)
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(events=st.lists(Event, max_size=30))
+@given(events=comings_and_goings(VOCABULARY, PLACES, LONGEST))
 def test_whoever_joins_and_leaves_each_sequence_goes_on_as_alone(
     engine: OnnxRuntimeEngine, events: list[tuple[int, ...] | int | str]
 ) -> None:
-    batch = engine.batch()
-    seated: list[tuple[tuple[int, ...], list[int]]] = []
-    gone: list[tuple[tuple[int, ...], list[int]]] = []
-    for event in events:
-        if isinstance(event, tuple):
-            if len(seated) < PLACES:
-                seated.append((event, [batch.add(event)]))
-        elif isinstance(event, int):
-            if event < len(seated):
-                batch.remove(event)
-                gone.append(seated[event])
-                last = seated.pop()
-                if event < len(seated):
-                    seated[event] = last
-        else:
-            for (_prompt, said), token in zip(seated, batch.step(), strict=True):
-                said.append(token)
     say = solo(engine)
-    for prompt, said in seated + gone:
+    for prompt, said in seat(engine.batch(), PLACES, events):
         assert said == say(prompt)[: len(said)]
 
 
@@ -116,7 +90,7 @@ def test_logits_of_rows_of_different_lengths_are_those_of_numpy(tmp_path: Path, 
     rows = Rows(engine._session, engine._cache, engine._manifest)
     for place, ids in enumerate(texts):
         rows.prefill(place, ids[:-1])
-    found = rows.decode([ids[-1] for ids in texts], [len(ids) for ids in texts])
+    found = rows.decode([ids[-1] for ids in texts], [len(ids) - 1 for ids in texts])
     expected = np.array([numpy_decoder.logits(file, ids)[-1] for ids in texts], dtype=np.float32)
     if quant == "fp32":
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
