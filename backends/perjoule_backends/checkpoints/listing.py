@@ -28,6 +28,7 @@ def _of_checkpoint(row: catalogue.Row) -> dict[str, Any]:
     ways = {"cached": resolve.cached_path(row).exists(), "mirror": row.mirror is not None, "hub": row.hub is not None}
     return {
         "name": row.name,
+        "alias": row.alias,
         "title": row.title,
         "vendor": row.vendor,
         "country": row.country,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perjoule import __version__, host, store
+from perjoule.cli.output import DEFAULT_OUT
 from perjoule.clock import MonotonicClock
 from perjoule.errors import HostError, InputError, UsageError
 from perjoule.render.plain import printable
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 MODELS = ("smollm2-135m-instruct:q4_1", "qwen2.5-coder-0.5b-instruct:q4_k_m")
 # One load that mostly streams weights, token by token, and one that mostly computes on what it has streamed.
 LOADS = (("prompt_tokens=32", "new_tokens=128"), ("prompt_tokens=384", "new_tokens=16"))
-_DEFAULT_OUT = "perjoule-results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", nargs="*", metavar="RESULTS", help="results measured on this machine by a sensor")
     parser.add_argument("--run", action="store_true", help="measure what a fit needs first (about ten minutes)")
     parser.add_argument("--meter", action="append", metavar="NAME", help="for --run, as for perjoule run")
-    parser.add_argument("--out", default=_DEFAULT_OUT, metavar="DIR", help=f"for --run (./{_DEFAULT_OUT})")
+    parser.add_argument("--out", default=DEFAULT_OUT, metavar="DIR", help=f"for --run (./{DEFAULT_OUT})")
     parser.add_argument(
         "--allow-simulated", action="store_true", help="accept sensors of a made-up tree; the fit is marked"
     )
@@ -51,11 +51,11 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def commands(out: str = _DEFAULT_OUT, meters: list[str] | None = None) -> list[list[str]]:
+def commands(out: str = DEFAULT_OUT, meters: list[str] | None = None) -> list[list[str]]:
     """Return the words of the runs that a fit needs: every model under every load."""
     models = [word for model in MODELS for word in ("--model", model)]
     extra = [word for meter in meters or () for word in ("--meter", meter)]
-    extra += [] if out == _DEFAULT_OUT else ["--out", out]
+    extra += [] if out == DEFAULT_OUT else ["--out", out]
     return [["quickstart", *models, *(w for setting in load for w in ("--set", setting)), *extra] for load in LOADS]
 
 
@@ -84,7 +84,7 @@ def _say_how() -> int:
     lines = ["Stored for this machine:", *describe(stored), ""] if stored else []
     lines += ["A fit needs at least 3 configurations of at least 2 models, measured here by a sensor. First run:"]
     lines += [f"  perjoule run {' '.join(words)}" for words in commands()]
-    lines += ["then:", f"  perjoule calibrate {_DEFAULT_OUT}/*.json"]
+    lines += ["then:", f"  perjoule calibrate {DEFAULT_OUT}/*.json"]
     lines += ["or both at once: perjoule calibrate --run; `perjoule doctor` lists the sensors."]
     for line in lines:
         print(printable(line))  # noqa: T201

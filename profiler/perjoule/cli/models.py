@@ -43,6 +43,7 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     if args.what == "info":
         return _info(engine, args)
+    print(_row("NAME", "OR", "VENDOR", "CC", "SIZE", "HERE FROM", "LICENSE"))  # noqa: T201
     for row in import_module(_CATALOGUE).entries():
         print(_line(row))  # noqa: T201
     return 0
@@ -52,8 +53,12 @@ def _line(row: dict[str, Any]) -> str:
     """Return a line of the list: name, vendor, size, what can be done here, licence; or why nothing can."""
     weights = size(row["file_bytes"]) if row["file_bytes"] else f"{significant(row['parameters'] / 1e9, 3)} B par."
     can = ", ".join(row["can"]) or "not here"
-    line = f"{row['name']:<34} {row['vendor']:<13} {row['country']:<2} {weights:>13}  {can:<46} {row['license']}"
+    line = _row(row["name"], row.get("alias", ""), row["vendor"], row["country"], weights, can, row["license"])
     return f"{line}\n    {row['refusal']}" if row["refusal"] else line
+
+
+def _row(name: str, alias: str, vendor: str, country: str, weights: str, can: str, terms: str) -> str:
+    return f"{name:<34} {alias:<12} {vendor:<13} {country:<2} {weights:>13}  {can:<46} {terms}"
 
 
 def _info(engine: Any, args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from perjoule.errors import HostError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+DEFAULT_OUT = "perjoule-results"  # where `run` and `tune` write, and what `query` reads
 _LEAST_BYTES = 16 << 20  # of free space; a result has some 100 kB, a report some more
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from perjoule.cli.output import DEFAULT_OUT
 from perjoule.cli.plain import one_line
 from perjoule.errors import EXIT_DONE, UsageError
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sql", metavar="SQL", help="a statement over the view `results`: SELECT model, ttft_s FROM results"
     )
-    parser.add_argument("folder", nargs="*", default=["results"], metavar="FOLDER", help="default: results")
+    parser.add_argument("folder", nargs="*", default=[DEFAULT_OUT], metavar="FOLDER", help=f"default: {DEFAULT_OUT}")
     parser.add_argument("--json", action="store_true", help="for a program: JSON Lines, one row a line")
 
 
@@ -31,7 +32,7 @@ def execute(args: argparse.Namespace) -> int:
     if not rows:
         why = f" ({problems[0]})" if problems else ""
         raise UsageError(
-            f"no results in {', '.join(args.folder)}{why}", hint="name the folder: perjoule query SQL perjoule-results"
+            f"no results in {', '.join(args.folder)}{why}", hint="name the folder: perjoule query SQL FOLDER"
         )
     columns, found = query(args.sql, rows)
     if args.json:

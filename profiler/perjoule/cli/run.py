@@ -23,7 +23,7 @@ from perjoule.cli.options import (
     thread_counts,
     words_of,
 )
-from perjoule.cli.output import check_files, check_folder, write_new
+from perjoule.cli.output import DEFAULT_OUT, check_files, check_folder, write_new
 from perjoule.errors import HostError, PerjouleError, UsageError
 from perjoule.placement import parse_cpus, usable_cpus
 from perjoule.scenario import Scenario, load_scenario, with_overrides
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "checked_threads", "execute", "make_plan", "reproduce"]
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct:q4_k_m"
-DEFAULT_OUT = "perjoule-results"
 _DEFAULT_SCENARIO = "quickstart"
 # what --resume takes beside itself: nothing that would change the plan
 _OF_ANY_RUN = frozenset({

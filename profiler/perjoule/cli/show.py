@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from perjoule import store
 from perjoule.cli.cost import CostOptions, add_cost_arguments
-from perjoule.errors import UsageError
+from perjoule.cli.plain import one_line
+from perjoule.errors import EXIT_DONE, InputError, UsageError
 from perjoule.render.plain import printable
 from perjoule.store.read import ImportedError
 
@@ -31,7 +32,9 @@ def execute(args: argparse.Namespace) -> int:
     cost = CostOptions(args, summary=not args.html)
     from perjoule.cli.output import result_files  # noqa: PLC0415
 
-    results, imported = _read(result_files(args.files))
+    results, imported, refused = _read(result_files(args.files))
+    if refused and not results and not imported:
+        raise refused[0]
     if args.html and imported:
         raise UsageError(
             "--html makes a report of results, and a record of another tool is none", hint="leave out what was imported"
@@ -44,7 +47,7 @@ def execute(args: argparse.Namespace) -> int:
         check_files([out])
         write_new(out, report(results))
         print(f"written: {printable(args.html)}", file=sys.stderr)  # noqa: T201
-        return 0
+        return _said(refused)
     if results:
         print_summary(results, [], cost)
     if imported:
@@ -52,18 +55,28 @@ def execute(args: argparse.Namespace) -> int:
 
         for line in (line for record in imported for line in lines(record)):
             print(line)  # noqa: T201
-    return 0
+    return _said(refused)
 
 
-def _read(paths: list[Path]) -> tuple[list[RunResult], list[ImportedRecord]]:
-    """Return the results, and apart from them what was imported from other tools. Raises ``InputError``."""
+def _said(refused: list[InputError]) -> int:
+    """Name the files that could not be read; return the exit status."""
+    for error in refused:
+        print(one_line(f"not shown: {error}"), file=sys.stderr)  # noqa: T201
+    return refused[0].exit_code if refused else EXIT_DONE
+
+
+def _read(paths: list[Path]) -> tuple[list[RunResult], list[ImportedRecord], list[InputError]]:
+    """Return the results, apart from them what was imported from other tools, and why the other files are neither."""
     from perjoule.interchange import load_imported  # noqa: PLC0415
 
     results: list[RunResult] = []
     imported: list[ImportedRecord] = []
+    refused: list[InputError] = []
     for path in paths:
         try:
             results.append(store.load(path))
         except ImportedError:
             imported.append(load_imported(path))
-    return results, imported
+        except InputError as error:
+            refused.append(error)
+    return results, imported, refused

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from perjoule import host, registry
 from perjoule.cli.options import reproduce, split_settings, thread_counts, words_of
-from perjoule.cli.output import check_folder
-from perjoule.cli.run import DEFAULT_MODEL, DEFAULT_OUT
+from perjoule.cli.output import DEFAULT_OUT, check_folder
+from perjoule.cli.run import DEFAULT_MODEL
 from perjoule.errors import UsageError
 from perjoule.placement import usable_cpus
 from perjoule.scenario import Slo, load_scenario, with_overrides

@@ -35,6 +35,8 @@ def caveats(
         )
     if any(not pair.paired for pair in pairs):
         yield from _apart(pairs)
+    if any(r.settings.control == "A'" for r in results):
+        yield "A and A' are one configuration measured twice in turns (--control): what they differ by is noise"
     if gate.question == "host":
         yield "two machines: what their meters and models have wrong does not cancel and is in the interval of energy"
     if not floor:

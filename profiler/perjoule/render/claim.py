@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from perjoule.render.format import significant
+from perjoule.render.format import LABELS, hyphenated, significant
 from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def terminal(verdict: Verdict) -> RenderableType:
     for name in HEAD:
         table.add_column(name, overflow="fold")
     for row in rows(verdict):
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(Text(hyphenated(printable(row[0]))), *(Text(printable(cell)) for cell in row[1:]))
     parts: list[RenderableType] = [Text(first, style=_STYLE[verdict.answer]), Text(second), table]
     parts += [Text(printable(line)) for line in verdict.why[1:]]
     if verdict.would_decide:
@@ -82,7 +82,8 @@ def terminal(verdict: Verdict) -> RenderableType:
 
 
 def _row(side: SideFacts) -> tuple[str, ...]:
-    cost = told(side.cost, side.cost_unit) + (f", {side.cost_label}" if side.cost_label else "")
+    how = f", {LABELS.get(side.cost_label, side.cost_label)}" if side.cost_label else ""
+    cost = told(side.cost, side.cost_unit) + how
     accuracy = "-" if side.accuracy is None else f"{told(side.accuracy, percent=True)} of {side.items_count}"
     tokens = "-" if side.tokens_per_answer is None else significant(side.tokens_per_answer, 3)
     return (

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from perjoule.records import Energy, Missing, Quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perjoule.records import Metric
 
 DASH = "\u2014"
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "\u00b5"), (1e-9, "n"))
-_LABELS = {
+LABELS = {
     "measured": "measured",
     "counter-modelled": "modelled from counters",
     "utilisation-modelled": "modelled from CPU time",
@@ -23,6 +26,7 @@ _LABELS = {
 _KIB = 1024.0
 _SCALED = frozenset({"s", "s/token", "J", "W", "bytes", "1"})
 _LEAST_SPREAD = 5e-5  # less is lost in the digits of the value
+_MOST_SPREAD = 0.5  # beyond it "+-120 %" would hide that the lower bound is above zero: both bounds are named
 MODELLED_DIGITS, MEASURED_DIGITS = 2, 3
 
 
@@ -52,6 +56,16 @@ def size(value: float) -> str:
     return f"{value} B"
 
 
+def hyphenated(name: str, width: int = 20) -> str:
+    """Break a name that is wider than a column behind a hyphen, as a reader would: ``SmolLM2-135M-`` / ``Instruct``."""
+    lines = [""]
+    for part in re.findall(r"[^-]*-+|[^-]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def metric(value: Metric) -> str:
     """Format a metric with its interval; a missing one as a dash (its reason is listed elsewhere)."""
     if isinstance(value, Missing):
@@ -59,17 +73,17 @@ def metric(value: Metric) -> str:
     if isinstance(value, Energy):
         return energy(value)
     if value.unit == "bytes":
-        return f"{size(value.value)}{_spread(value)}"
+        return f"{size(value.value)}{_spread(value, size)}"
     if value.unit == "1":
         return _share(value)
-    return f"{_plain(value.value, value.unit)}{_spread(value)}"
+    return f"{_plain(value.value, value.unit)}{_spread(value, lambda bound: _plain(bound, value.unit))}"
 
 
 def bare(value: Metric) -> str:
     """Format a metric for a column whose head names the unit, which is never scaled: number and interval alone."""
     if not isinstance(value, Quantity) or value.unit in _SCALED:
         return energy_short(value) if isinstance(value, Energy) else metric(value)
-    return f"{significant(value.value, MEASURED_DIGITS)}{_spread(value)}"
+    return f"{_digits(value.value)}{_spread(value, _digits)}"
 
 
 def _share(value: Quantity) -> str:
@@ -89,10 +103,17 @@ def _plain(value: float, unit: str) -> str:
     return f"{significant(value, MEASURED_DIGITS)} {unit}"
 
 
-def _spread(value: Quantity) -> str:
+def _digits(value: float) -> str:
+    return significant(value, MEASURED_DIGITS)
+
+
+def _spread(value: Quantity, told: Callable[[float], str]) -> str:
+    """Return the interval as one number where that says it all, else both bounds, each as ``told``."""
     if value.low is None or value.high is None or not value.value or value.interval == "exact":
         return ""
     half = max(value.value - value.low, value.high - value.value) / value.value
+    if half > _MOST_SPREAD:
+        return f" ({told(value.low)} to {told(value.high)})"
     return f" \u00b1{significant(100 * half, 2)} %" if half > _LEAST_SPREAD else ""
 
 
@@ -104,7 +125,7 @@ def energy(value: Energy, unit: str | None = None) -> str:
 
 def kind(value: Energy) -> str:
     """Say how joules were obtained and what they cover."""
-    return f"{_LABELS[value.label]}, {value.scope}"
+    return f"{LABELS[value.label]}, {value.scope}"
 
 
 def energy_short(value: Energy, unit: str | None = None) -> str:

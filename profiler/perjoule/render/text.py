@@ -96,17 +96,21 @@ def _heading(result: RunResult, *, several: bool) -> str:
     processes, control = len(result.processes), result.settings.control
     batch = result.backend.requested_options.get("batch", 1)
     return printable(
-        f"{model.name}\n"
+        f"{fmt.hyphenated(model.name)}\n"
         + (f"{result.scenario.name}\n" if several else "")
         + f"{model.source_quantization}, run as {model.runtime_quantization}"
         + ("" if model.bits_per_weight is None else f" ({model.bits_per_weight:.1f} bits)")
         + f", {backend.name}\n"
-        + f"{backend.effective_options.get('threads') or '?'} thread(s), "
+        + f"{_threads(backend.effective_options.get('threads'))}, "
         + (f"batch {batch}, " if batch != 1 else "")
         + f"{processes} process{'es' * (processes != 1)}"
         + (f", control {control}" if control else "")
         + ("" if result.publishable else "\nINVALID, see below")
     )
+
+
+def _threads(count: object) -> str:
+    return f"{count or '?'} thread{'s' * (count != 1)}"
 
 
 def _behind_the_joules(result: RunResult, name: str) -> list[str]:

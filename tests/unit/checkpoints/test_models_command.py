@@ -27,9 +27,11 @@ def test_the_list_names_every_row_once_with_what_can_be_done(capsys: pytest.Capt
     cached.touch()
     assert main(["models", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    by_name = {line.split()[0]: line for line in lines if not line.startswith(" ")}
+    assert lines[0].split()[:3] == ["NAME", "OR", "VENDOR"]
+    by_name = {line.split()[0]: line for line in lines[1:] if not line.startswith(" ")}
     assert len(by_name) == len(catalogue.rows()) + len(catalogue.models())
     assert "cached, mirror" in by_name["smollm2-135m-instruct:q4_1"]
+    assert by_name["smollm2-135m-instruct:q4_1"].split()[1] == "smollm2"
     assert "cached" not in by_name["qwen3-4b:q4_k_m"]
     assert "hub, synthetic:qwen3-8b" in by_name["qwen3-8b"]
     assert "not here" in by_name["gpt-oss-20b"]

@@ -56,6 +56,21 @@ def test_a_missing_metric_is_a_dash_and_a_spread_is_relative():
     assert fmt.metric(rate) == "50.0 tokens/s \u00b12.0 %"
 
 
+def test_a_wide_interval_names_both_bounds():
+    """ "+-129 %" of 15 ms would let the time be below zero; its lower bound is not."""
+    slow = Quantity(value=0.015, unit="s", n=3, statistic="m", low=0.0065, high=0.0344, interval="t")
+    assert fmt.metric(slow) == "15.0 ms (6.50 ms to 34.4 ms)"
+    assert fmt.metric(Quantity(value=2**20, unit="bytes", n=3, statistic="m", low=2**19, high=2**22, interval="t")) == (
+        "1.00 MiB (512 KiB to 4.00 MiB)"
+    )
+
+
+def test_a_long_name_breaks_behind_its_hyphens():
+    assert fmt.hyphenated("SmolLM2-135M-Instruct", 20) == "SmolLM2-135M-\nInstruct"
+    assert fmt.hyphenated("Gemma", 3) == "Gemma"
+    assert fmt.hyphenated("") == ""
+
+
 def test_printable_shows_what_a_terminal_would_obey():
     assert printable("a\x1b[31m\u202eb") == "a\\u001b[31m\\u202eb"
 
