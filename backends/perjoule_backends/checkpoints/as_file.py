@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.gguf import GgufFile
 
 GGUF_LINK, NOTE_FILE = "model.gguf", "file.json"
-FORMAT = 1  # part of the cache key: raise it whenever a folder would differ
+FORMAT = 2  # part of the cache key: raise it whenever a folder would differ
 _SCRATCH = ".linking-"
 _STEM_BYTES = 80
 _MOST = 1 << 24  # of a count in the metadata: layers, heads, widths
@@ -53,6 +53,7 @@ class FileModel(Record, frozen=True, kw_only=True):
     checkpoint: Checkpoint
     architecture: str
     parameters: int
+    body_parameters: int | None
     weights_bytes: int
     matrix_bytes: int
     matrix_weights: int
@@ -75,6 +76,7 @@ class FileModel(Record, frozen=True, kw_only=True):
             self.checkpoint,
             architecture=self.architecture,
             parameters=self.parameters,
+            body_parameters=self.body_parameters,
             tokenizer_sha256=self.tokenizer_sha256,
             runtime_quantization=quant,
             bits_per_weight=self.bits_per_weight,
@@ -157,6 +159,7 @@ def _described(gguf: GgufFile, checkpoint: Checkpoint, tokenizer_sha256: str, fo
         checkpoint=checkpoint,
         architecture=architecture,
         parameters=sum(sizes.values()),
+        body_parameters=_body_parameters(sizes, meta, architecture),
         weights_bytes=sum(tensor.nbytes for tensor in tensors.values()),
         matrix_bytes=sum(tensor.nbytes for tensor in matrices),
         matrix_weights=sum(sizes[tensor.name] for tensor in matrices),
@@ -167,6 +170,13 @@ def _described(gguf: GgufFile, checkpoint: Checkpoint, tokenizer_sha256: str, fo
         tokenizer_sha256=tokenizer_sha256,
         stop_ids=tuple(config["stop_ids"]),
     )
+
+
+def _body_parameters(sizes: Mapping[str, int], meta: Mapping[str, Any], architecture: str) -> int | None:
+    """Return how many parameters every prompt token is multiplied with; ``None`` where experts are picked."""
+    if meta.get(f"{architecture}.expert_count"):
+        return None
+    return sum(size for name, size in sizes.items() if name not in {*_LOOKED_UP, _HEAD})
 
 
 def _streamed(gguf: GgufFile, architecture: str) -> int | str:

@@ -102,19 +102,14 @@ class FolderModel(Record, frozen=True, kw_only=True):
             self.checkpoint,
             architecture=self.architecture.name,
             parameters=self.parameters,
+            body_parameters=self.architecture.body_parameters(self.parameters),
             tokenizer_sha256=self.tokenizer_sha256,
             runtime_quantization=quant,
             bits_per_weight=bits_per_weight,
             weights_bytes=weights_bytes,
             streamed_bytes_per_token=streamed_bytes_per_token,
-            kv_bytes_per_position=self._kv_bytes(kv_value_bytes, context_tokens),
+            kv_bytes_per_position=self.architecture.kv_bytes_read(kv_value_bytes, context_tokens),
         )
-
-    def _kv_bytes(self, value_bytes: int, context_tokens: int) -> int | str:
-        arch = self.architecture
-        if arch.window_layers and arch.window < context_tokens:
-            return f"some layers look back no more than {arch.window} tokens, so that it is not one number"
-        return 2 * arch.layers * arch.kv_heads * arch.head_dim * value_bytes
 
 
 def dequantized_folder(ref: str, kind: Kind, progress: Progress) -> tuple[Path, FolderModel]:

@@ -17,6 +17,7 @@ def model_facts(
     *,
     architecture: str,
     parameters: int,
+    body_parameters: int | None,
     tokenizer_sha256: str,
     runtime_quantization: str,
     bits_per_weight: float,
@@ -28,7 +29,7 @@ def model_facts(
 ) -> ModelFacts:
     """Put together the facts of a model as an engine runs it.
 
-    ``bits_per_weight`` and ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one
+    ``body_parameters`` is ``None`` where which parameters a token meets depends on the token. ``bits_per_weight`` and ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one
     token (``streamed_bytes_per_token``) and ``kv_bytes_per_position`` (all layers) may be the reason why they are not
     known. ``source_format`` and ``weights`` are the checkpoint's unless given.
     """
@@ -43,6 +44,7 @@ def model_facts(
         license=checkpoint.license,
         architecture=architecture,
         parameters=parameters,
+        body_parameters=UNSET if body_parameters is None else body_parameters,
         weights=weights or checkpoint.weights,
         source_format=source_format or checkpoint.format,
         source_quantization=checkpoint.source_quantization,

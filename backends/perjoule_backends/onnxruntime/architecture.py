@@ -80,10 +80,15 @@ class Architecture(Record, frozen=True, kw_only=True):
     def qkv_rows(self) -> int:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
-    @property
-    def kv_bytes_per_position(self) -> int:
-        """Return bytes of float32 keys and values one position adds, all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * 4
+    def kv_bytes_read(self, value_bytes: int, context_tokens: int) -> int | str:
+        """Return bytes of keys and values that are read for each position before a token, all layers; or why not."""
+        if self.window_layers and self.window < context_tokens:
+            return f"some layers look back no more than {self.window} tokens, so that it is not one number"
+        return 2 * self.layers * self.kv_heads * self.head_dim * value_bytes
+
+    def body_parameters(self, parameters: int) -> int:
+        """Return how many of all ``parameters`` every prompt token is multiplied with: neither embedding nor head."""
+        return parameters - self.vocabulary * self.hidden * (1 if self.tied_head else 2)
 
     @property
     def rotary_tables(self) -> tuple[str, ...]:

@@ -109,6 +109,12 @@ class ScenarioFacts(Record, frozen=True, kw_only=True):
 
 
 class ModelFacts(Record, frozen=True, kw_only=True):
+    """A model as an engine runs it.
+
+    ``body_parameters``: those that every prompt token is multiplied with, all but the embedding table and the head,
+    which only the last position needs; left out where the engine does not tell, or picks experts.
+    """
+
     ref: str
     name: str
     family: str
@@ -118,6 +124,7 @@ class ModelFacts(Record, frozen=True, kw_only=True):
     architecture: str
     parameters: int | None
     parameters_missing: Reason = UNSET
+    body_parameters: int | UnsetType = UNSET
     weights: Literal["trained", "synthetic", "unknown"]
     source_format: str
     source_quantization: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from perjoule.records import Missing, Peak, Peaks, Roofline
+from perjoule.records import UNSET, Missing, Peak, Peaks, Roofline
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select, stem
 
@@ -26,9 +26,10 @@ def roofline(result: RunResult) -> Roofline | str:
 
     Bandwidth: median over the windows that count of bytes streamed / duration / best streaming rate; windows of
     decoding, or where requests were served together those of serving. Arithmetic: median over requests of
-    2 x parameters x prompt tokens / prefill time / best rate of the precision that multiplied the weights. That takes
-    the embedding for a matrix product and leaves attention out: 2 N operations a token, after Kaplan et al. 2020
-    (arXiv 2001.08361, section 2.1), who leave the embedding out as well.
+    2 x parameters x prompt tokens / prefill time / best rate of the precision that multiplied the weights: 2 N
+    operations a token, N without the embedding (Kaplan et al. 2020, arXiv 2001.08361, section 2.1) and without the
+    head, which is multiplied once a prompt. Attention is left out. Where a file does not say how many parameters those
+    are, all are taken, which is too many.
     """
     peaks = result.peaks
     if not isinstance(peaks, Peaks):
@@ -108,7 +109,8 @@ def _compute_share(model: ModelFacts, peaks: Peaks, used: Sequence[Sample]) -> f
     if len(alone) < len(used):
         return Missing(reason="requests overlap, so prefill has no window of its own")
     timed = [(s.prompt_tokens, s.first_token_s - s.start_s) for s in alone]
-    rates = [2 * (model.parameters or 0) * tokens / seconds for tokens, seconds in timed if seconds > 0]
+    multiplied = model.parameters if model.body_parameters is UNSET else model.body_parameters
+    rates = [2 * (multiplied or 0) * tokens / seconds for tokens, seconds in timed if seconds > 0]
     return statistics.median(rates) / peak.best if rates else Missing(reason="no prefill was measured")
 
 

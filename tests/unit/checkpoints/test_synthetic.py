@@ -100,6 +100,7 @@ def test_facts_say_what_is_synthetic_and_what_is_left_out():
         checkpoint,
         architecture="llama",
         parameters=1,
+        body_parameters=None,
         tokenizer_sha256="0" * 64,
         runtime_quantization="int8",
         bits_per_weight=8.5,

@@ -200,6 +200,28 @@ def test_full_disk_is_told_with_a_hint(tmp_path: Path, cache: Path) -> None:
     assert "PERJOULE_CACHE" in caught.value.hint
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_prompt_token_meets_neither_embedding_nor_head(tmp_path: Path, tied: bool) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", "llama", tied=tied)
+    model = OnnxRuntimeBackend().prepare(str(path), EngineOptions(), lambda _text, _share: None).model
+    sizes = {name: int(np.prod(tensor.shape)) for name, tensor in read_gguf(path).tensors.items()}
+    assert model.body_parameters == sum(
+        size for name, size in sizes.items() if name not in ("token_embd.weight", "output.weight")
+    )
+
+
+def test_keys_and_values_beyond_a_window_are_not_one_number(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", "gemma3")
+    window = read_gguf(path).metadata["gemma3.attention.sliding_window"]
+
+    def known(context: int) -> int | None:
+        options = EngineOptions(context_tokens=context)
+        return OnnxRuntimeBackend().prepare(str(path), options, lambda _text, _share: None).model.kv_bytes_per_position
+
+    assert known(window)
+    assert known(window + 1) is None
+
+
 def test_manifest_facts_add_up(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", "llama", tied=True)
     prepared = OnnxRuntimeBackend().prepare(str(path), EngineOptions(quant="fp32"), lambda _text, _share: None)

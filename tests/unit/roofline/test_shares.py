@@ -53,6 +53,11 @@ def test_shares_are_medians_over_what_was_measured():
     assert found.compute_precision == "int8"
 
 
+def test_neither_the_embedding_nor_the_head_counts_as_multiplied():
+    found = shares(run(make_peaks(), model=make_model(body_parameters=358_000_000)))
+    assert found.compute_share == pytest.approx(2 * 358e6 * 256 / (0.5 * 1.02) / (800 * GB))
+
+
 def test_the_peak_is_that_of_the_precision_of_the_run():
     found = shares(run(make_peaks(), model=make_model(bits_per_weight=32.0, runtime_quantization="fp32")))
     assert found.compute_precision == "fp32"
