@@ -31,6 +31,7 @@ _VARIANTS: dict[str, list[dict[str, Any]]] = {
     "llamacpp": [{}, {"flash_attn": False}, {"ubatch": 128}],
     "openvino": [{}, {"attention": "paged"}, {"kv_type": "f16"}],
 }
+_SERVER = "server"  # the device of an engine that runs elsewhere, with threads that were set when it was started
 _LIMIT = re.compile(r"(ttft|tpot)=([0-9.]+)(ms|s)")
 _SPENT_S = 600.0
 _UNSAID = "unsaid"
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slo", metavar="LIMITS", help="what must be met, e.g. tpot=50ms or ttft=2s,tpot=100ms")
     parser.add_argument("--model", metavar="REF", help=f"catalogue name or .gguf path ({DEFAULT_MODEL})")
     parser.add_argument("--backend", action="append", metavar="NAME", help="engines to try (onnxruntime)")
+    parser.add_argument("--device", metavar="cpu|cuda:N", help="default: the first that each engine has")
     parser.add_argument("--threads", metavar="N,...", help="default: 1, 2, 4, ... up to the physical cores")
     parser.add_argument("--quant", metavar="Q,...", help="default: faithful,int8")
     parser.add_argument("--batch", metavar="N,...", help="default: the scenario's")
@@ -141,7 +143,9 @@ def _field(args: argparse.Namespace, scenario: Scenario, extra: dict[str, Any]) 
     seen: list[Configuration] = []
     for backend in args.backend or ["onnxruntime"]:
         quants = words_of(args.quant, "--quant") if args.quant else _QUANTS.get(backend, ["faithful"])
-        for batch, variant, count in product(batches, _variants(backend, extra), threads):
+        device = args.device or registry.backend(backend).info().devices[0]
+        counts = (cpus,) if device == _SERVER else threads
+        for batch, variant, count in product(batches, _variants(backend, extra), counts):
             if variant.get("spinning") is False and count == 1:
                 continue
             options = {**extra, **variant}
@@ -149,7 +153,7 @@ def _field(args: argparse.Namespace, scenario: Scenario, extra: dict[str, Any]) 
             model = "null" if backend == "null" else args.model or DEFAULT_MODEL
             seen += combine(Matrix(
                 scenarios=(changed,), engines=((backend, model),), threads=(count,), default_threads=count,
-                quants=tuple(quants), extra=options,
+                quants=tuple(quants), device=device, extra=options,
             ))  # fmt: skip
     yield from seen
 
@@ -173,7 +177,7 @@ def _whole(text: str) -> int:
 def _command(args: argparse.Namespace, scenario: Scenario) -> str:
     """Return the command that repeats this race, without paths or names of this machine."""
     shown = scenario.name
-    words = {"device": None, "rigor": None, "pin": None, "nice": None, "control": False, "model": None}
+    words = {"rigor": None, "pin": None, "nice": None, "control": False, "model": None}
     words |= {"server_pid": None}
     given = type(args)(**{**vars(args), **words, "quant": args.quant or _UNSAID})
     given.model = [args.model] if args.model else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perjoule.cli import build_parser, tune
+from perjoule.plan import refuse_impossible
+from perjoule.registry import backend
 from perjoule.scenario import load_scenario
 from perjoule_backends.llamacpp.settings import settings_of as llamacpp_settings
 from perjoule_backends.openvino.settings import settings_of as openvino_settings
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 ENGINES = ("onnxruntime", "llamacpp", "openvino")
 
 
-def field(*words: str, **extra: object) -> list[Configuration]:
-    args = build_parser("tune").parse_args(["tune", "quickstart", *words])
-    return list(tune._field(args, load_scenario("quickstart"), extra))
+def field(*words: str, scenario: str = "quickstart", **extra: object) -> list[Configuration]:
+    args = build_parser("tune").parse_args(["tune", scenario, *words])
+    return list(tune._field(args, load_scenario(scenario), extra))
 
 
 def test_each_engine_gets_about_as_many_tries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +47,14 @@ def test_what_the_user_set_is_not_varied() -> None:
 
 def test_an_engine_without_variants_is_tried_as_it_is() -> None:
     assert [c.options.extra for c in field("--backend", "null", "--threads", "1")] == [{}]
+
+
+def test_a_server_is_tried_on_its_own_device_and_threads_are_its_own() -> None:
+    found = field("--backend", "openai", "--batch", "1,4", scenario="server")
+    assert [(c.options.device, c.options.batch) for c in found] == [("server", 1), ("server", 4)]
+    for configuration in found:
+        refuse_impossible(configuration, backend("openai").info(), cpus=2)
+
+
+def test_a_device_that_is_asked_for_is_the_one_that_is_tried() -> None:
+    assert {c.options.device for c in field("--device", "cuda:1")} == {"cuda:1"}
