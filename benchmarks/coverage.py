@@ -30,9 +30,11 @@ from perjoule.stats.trend import leftover_ramp, trend
 from perjoule.stats.widening import widened_half_width
 
 SPREADS = (0.02, 0.05, 0.12)
+CHANGED = "energy_j_per_output_token"
+DECIDED = {"better", "worse"}
 CHUNK = 50  # seeds at a time
 FEW = 0.5  # decided runs; below it the budget rules the target out on that machine
-EFFECT = 1.05  # a difference that is to be found
+EFFECTS = (1.02, 1.05, 1.2)  # true ratios of one metric of the family
 Array = Any
 
 
@@ -186,32 +188,51 @@ def pairs_table(noise: sim.Noise, seeds: int) -> None:
     print(
         f"\nComparisons, {seeds} runs a cell: pairs until ratios are within 2 %, at most 150; Holm over {len(PRIMARY)}"
     )
-    print(f"{'machine':22}{'spread %':>9} {'pairs':>7} {'met target %':>13} {'A-A alarms %':>13} "
-          f"{'5 % found, of met %':>20} {'separate runs: A-A alarms %':>28}")  # fmt: skip
+    print(
+        "false: better or worse of a metric without a difference, or the wrong way; found: of runs that met the target"
+    )
+    heads = "".join(f"{f'x{ratio:g} false %':>15} {'found %':>12}" for ratio in EFFECTS)
+    print(f"{'machine':22}{'spread %':>9} {'pairs':>7} {'met target %':>13} {'x1 false %':>11} {heads} "
+          f"{'separate runs: x1 false %':>26}")  # fmt: skip
     for kind in ("plain", "drift", "bimodal processes", "correlated processes", "all at once"):
         median = sim.Machine(kind, 0.0, noise).mean_median()
         for spread in SPREADS:
             rows = [_pair_run(sim.Machine(kind, spread, noise), seed, median) for seed in range(seeds)]
-            used, met, alarm, found, separate = (np.array(column) for column in zip(*rows, strict=True))
+            used, met, alarm, separate, wrong, found = (np.array(column) for column in zip(*rows, strict=True))
+            effects = "".join(
+                f"{100 * wrong[:, i].mean():15.1f} {share(found[met, i]):>12}" for i in range(len(EFFECTS))
+            )
             print(
-                f"{kind:22}{100 * spread:9.0f} {used.mean():7.1f} {100 * met.mean():13.1f} {100 * alarm.mean():13.1f} "
-                f"{share(found[met]):>20} {100 * separate.mean():28.1f}",
+                f"{kind:22}{100 * spread:9.0f} {used.mean():7.1f} {100 * met.mean():13.1f} {100 * alarm.mean():11.1f} "
+                f"{effects} {100 * separate.mean():26.1f}",
                 flush=True,
             )
 
 
-def _pair_run(machine: sim.Machine, seed: int, median: float) -> tuple[int, bool, bool, bool, bool]:
+def _pair_run(
+    machine: sim.Machine, seed: int, median: float
+) -> tuple[int, bool, bool, bool, tuple[bool, ...], tuple[bool, ...]]:
+    """Return pairs used, target met, false alarm in turns and apart, then false verdicts and power by ``EFFECTS``."""
     rng = np.random.default_rng([7, seed])
     values = pair_values(machine, rng, 150, median)
     used, met = stop_pairs(values, 0.02)
     same = {m: (v[:used, 0].tolist(), v[:used, 1].tolist()) for m, v in values.items()}
-    changed = {m: (a, [EFFECT * x for x in b] if m.startswith("energy") else b) for m, (a, b) in same.items()}
-    alarm = any(c.verdict in {"better", "worse"} for c in compare_pairs(same).values())
-    found = compare_pairs(changed)["energy_j_per_output_token"].verdict == "worse"
+    alarm = any(c.verdict in DECIDED for c in compare_pairs(same).values())
+    wrong, found = zip(*(_changed(same, ratio) for ratio in EFFECTS), strict=True)
     other = pair_values(machine, rng, 150, median)
     apart = {m: (v[:used].ravel()[:used].tolist(), other[m].ravel()[:used].tolist()) for m, v in values.items()}
-    separate = any(c.verdict in {"better", "worse"} for c in compare_separate(apart).values())
-    return used, met, alarm, found, separate
+    separate = any(c.verdict in DECIDED for c in compare_separate(apart).values())
+    return used, met, alarm, separate, wrong, found
+
+
+def _changed(same: dict[str, tuple[list[float], list[float]]], ratio: float) -> tuple[bool, bool]:
+    """Return whether any verdict is false, and whether a metric that truly is ``ratio`` times as much is found."""
+    values = {m: (a, [ratio * x for x in b] if m == CHANGED else b) for m, (a, b) in same.items()}
+    verdicts = {m: c.verdict for m, c in compare_pairs(values).items()}
+    return (
+        any(v in DECIDED and not (m == CHANGED and v == "worse") for m, v in verdicts.items()),
+        verdicts[CHANGED] == "worse",
+    )
 
 
 def percentiles_table(noise: sim.Noise, seeds: int) -> None:
