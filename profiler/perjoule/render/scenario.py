@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from perjoule.asking import questions_of
 from perjoule.load.rate_search import MOST_TRIALS, RESOLUTION
 from perjoule.render.plain import printable
 from perjoule.scenario import facts
@@ -84,7 +85,7 @@ def explained(scenario: Scenario) -> dict[str, str]:
         "Rigor": _rigor(scenario),
         "Stops": _stops(scenario),
         "Takes": _takes(scenario),
-        "You get": f"{'; '.join(words for _, words in judged_by(scenario))}. Each with its interval, or why none.",
+        "You get": f"{'; '.join(_gives(scenario))}. Each with its interval, or why none.",
         "Hash": facts(scenario).sha256,
     }
     return {title: text for title, text in parts.items() if text}
@@ -126,11 +127,30 @@ def judged_by(scenario: Scenario) -> list[tuple[str, str]]:
     return found if scenario.shape == "idle" else [*found, *_OF_EVERY_ANSWER]
 
 
+def _gives(scenario: Scenario) -> list[str]:
+    """Return what comes out of it in words, what the scenario is for first."""
+    first = []
+    if scenario.tasks:
+        first = ["right answers; joules and tokens a right answer takes"]
+    if scenario.passages:
+        first = ["tokens, joules and seconds that each language takes, and how many times English"]
+    return [*first, *(words for _, words in judged_by(scenario))]
+
+
+def _one_client(scenario: Scenario, requests: str) -> str:
+    if scenario.passages:
+        return f"each process reads {len(scenario.languages)} passages one by one, in an order of its own"
+    if scenario.tasks:
+        count = sum(len(questions_of(scenario, process)) for process in range(scenario.min_processes))
+        return f"one client asks {count} questions one by one; each process has its share of them"
+    return f"one client sends its next request when the last was answered; {requests}"
+
+
 def _load(scenario: Scenario) -> str:
     count, lasts = scenario.requests_per_process, scenario.duration_s
     more = "" if lasts is None else f", and more until {seconds(lasts)} are over"
     if scenario.shape == "single-stream":
-        return f"single-stream: one client sends its next request when the last was answered; {count} requests{more}."
+        return f"single-stream: {_one_client(scenario, f'{count} requests{more}')}."
     if scenario.shape == "multi-stream":
         return (
             f"multi-stream: {scenario.clients} clients at once, each sends its next request when its last was "
@@ -182,6 +202,15 @@ def _prompts(scenario: Scenario) -> str:
     tokens = f"{scenario.prompt_tokens:,} tokens from the corpus {scenario.corpus!r}, no two alike at their beginning"
     if scenario.shape == "idle":
         return ""
+    if scenario.tasks:
+        levels = f", levels {', '.join(map(str, scenario.levels))}" if scenario.levels else ""
+        return (
+            f"{', '.join(scenario.tasks)}, in {', '.join(scenario.languages) or 'the language of the file'}{levels}; "
+            f"{scenario.items} of each, put as the model's chat template has it. An answer ends where the model ends "
+            f"it, or is wrong after at most {scenario.new_tokens:,} tokens."
+        )
+    if scenario.passages:
+        return f"the same passage in {', '.join(scenario.languages)}; one new token each, so that reading is measured."
     return f"{tokens}; {scenario.new_tokens:,} new token{_s(scenario.new_tokens)} each, end of sequence ignored."
 
 
@@ -254,6 +283,8 @@ def _takes(scenario: Scenario) -> str:
     lasts_s = scenario.duration_s
     if lasts_s is None:
         processes, requests = scenario.min_processes, scenario.requests_per_process
+        if scenario.tasks or scenario.passages:
+            return f"as long as {processes} processes take for it, and more only within {budget}. {beside}"
         return (
             f"as long as {processes * requests} requests ({processes} processes with {requests}) take on this "
             f"machine{each}, and more only within {budget}. {beside}"
