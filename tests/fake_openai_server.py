@@ -7,12 +7,14 @@ told beforehand.
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from loopback_server import LoopbackServer
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -48,63 +50,29 @@ def letters(prompt: Sequence[int], count: int) -> str:
     return "".join(chr(97 + (sum(prompt) + 7 * i * (1 + len(prompt))) % 26) for i in range(count))
 
 
-class FakeServer:
+class FakeServer(LoopbackServer):
+    patience_s = 10.0
+
     def __init__(self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.behaviour = behaviour or Behaviour()
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._closing = threading.Event()
         self._lock = threading.Lock()
         self.asked: list[dict[str, Any]] = []  # bodies of completions
-        self.connections = 0
         self.inside, self.most_inside, self.hung_up = 0, 0, 0
-        self._threads = [threading.Thread(target=self._serve, daemon=True)]
 
     @property
     def url(self) -> str:
-        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        return f"{self.address}/v1"
 
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
+    def _talk(self, connection: socket.socket) -> None:
+        connection.settimeout(0.2)
+        while (request := self._request(connection)) is not None:
+            self._answer(connection, *request)
+            if self.behaviour.closes:
+                return
 
-    def __exit__(self, *_error: object) -> None:
-        self._closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(5)
-
-    def wait(self, seconds: float) -> bool:
-        """Let time pass as a slow server would; returns True where the test is over."""
-        return self._closing.wait(seconds)
-
-    def _serve(self) -> None:
-        while not self._closing.is_set():
-            try:
-                connection, _peer = self._listener.accept()
-            except OSError:
-                return  # closed by the test
-            self.connections += 1
-            thread = threading.Thread(target=self._one, args=(connection,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(10)
-        try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            connection.settimeout(0.2)
-            with connection:
-                while (request := self._request(connection)) is not None:
-                    self._answer(connection, *request)
-                    if self.behaviour.closes:
-                        return
-        except OSError:
-            self.hung_up += 1  # the client has gone
-        finally:
-            connection.close()
+    def _left(self) -> None:
+        self.hung_up += 1
 
     def _request(self, connection: socket.socket) -> tuple[str, dict[str, str], dict[str, Any]] | None:
         data = b""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from loopback_server import LoopbackServer
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable
 
@@ -15,66 +16,26 @@ Answer = "bytes | Callable[[socket.socket], None]"
 _ENOUGH = 4096
 
 
-class FakeDevice:
+class FakeDevice(LoopbackServer):
     """Answers each GET with what ``answer(path, headers)`` returns: bytes to send, or a function that misbehaves."""
 
     def __init__(self, answer: Callable[[str, dict[str, str]], Any], tls: ssl.SSLContext | None = None) -> None:
-        self._answer, self._tls = answer, tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._closing = threading.Event()
+        super().__init__(tls)
+        self._answer = answer
         self.paths: list[str] = []
-        self._threads = [threading.Thread(target=self._serve, daemon=True)]
 
-    @property
-    def address(self) -> str:
-        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(5)
-
-    def wait(self, seconds: float) -> bool:
-        """Let time pass as a slow device would; returns True where the test is over."""
-        return self._closing.wait(seconds)
-
-    def _serve(self) -> None:
-        while not self._closing.is_set():
-            try:
-                connection, _peer = self._listener.accept()
-            except OSError:
-                return  # closed by the test
-            thread = threading.Thread(target=self._one, args=(connection,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(5)
-        try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            with connection:
-                head = b""
-                while b"\r\n\r\n" not in head and (data := connection.recv(_ENOUGH)):
-                    head += data
-                first, *rest = head.decode("latin-1").split("\r\n")
-                headers = dict(line.split(": ", 1) for line in rest if ": " in line)
-                self.paths.append(first.split()[1])
-                answer = self._answer(self.paths[-1], headers)
-                if callable(answer):
-                    answer(connection)
-                else:
-                    connection.sendall(answer)
-        except OSError:
-            pass  # the client hung up first, which is what limits are for
-        finally:
-            connection.close()
+    def _talk(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (data := connection.recv(_ENOUGH)):
+            head += data
+        first, *rest = head.decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in rest if ": " in line)
+        self.paths.append(first.split()[1])
+        answer = self._answer(self.paths[-1], headers)
+        if callable(answer):
+            answer(connection)
+        else:
+            connection.sendall(answer)
 
 
 def ok(body: object, *, more: str = "") -> bytes:
