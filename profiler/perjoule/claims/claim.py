@@ -29,7 +29,15 @@ _PACKAGE, _FOLDER = "perjoule_scenarios", "claims"
 _MAX_TOML_BYTES = 64 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HINT = "compare with `perjoule claim --show quantization-saves-energy`"
-# Metrics whose ratio a claim may be about: energy and time of the same work.
+# Metrics that a claim may be about, as sentences call them.
+SAID = {
+    "energy_j_per_output_token": "energy per output token", "energy_j_per_request": "energy per request",
+    "energy_j_per_correct_answer": "energy per right answer", "energy_j_per_passage": "energy to read the passage",
+    "tokens_per_passage": "tokens of the passage", "ttft_s": "time to first token", "tpot_s": "time per output token",
+    "decode_tokens_per_s": "decode rate", "prefill_tokens_per_s": "prefill rate",
+    "output_tokens_per_s": "output rate", "peak_memory_bytes": "peak memory",
+}  # fmt: skip
+# Those whose ratio a claim may be about: energy and time of the same work.
 RATIO_METRICS = frozenset({
     "energy_j_per_output_token", "energy_j_per_request", "ttft_s", "tpot_s", "decode_tokens_per_s",
     "prefill_tokens_per_s", "output_tokens_per_s", "peak_memory_bytes",

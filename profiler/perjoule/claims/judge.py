@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from perjoule import __version__, answers
 from perjoule.claims import decide
+from perjoule.claims.claim import SAID
 from perjoule.claims.evidence import accuracy_difference, interval_of, language_effects, ratio_effect
 from perjoule.claims.verdict import Effect, Interval, SideFacts, Verdict
 from perjoule.compare.gate import judge as gate
@@ -101,9 +102,9 @@ def _floor_said(claim: Claim, side: SideFacts, answer: Answer) -> str:
 
 def _said(effect: Effect) -> str:
     if effect.ratio is None:
-        return f"{effect.said}: no ratio of {effect.metric}: {effect.ratio_missing}"
+        return f"{effect.said}: no ratio of {SAID[effect.metric]}: {effect.ratio_missing}"
     claimed = f"{'at most' if effect.below else 'at least'} {effect.bound:.3g}"
-    return f"{effect.said}: {effect.metric} is x{_told(effect.ratio)}; the claim says {claimed}: {effect.answer}"
+    return f"{effect.said}: {SAID[effect.metric]} is x{_told(effect.ratio)}; the claim says {claimed}: {effect.answer}"
 
 
 def _factors(sides: Sequence[SideFacts]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from perjoule.claims.claim import Claim, Side, list_claims, load_claim, parse
+from perjoule.claims.claim import ALLOWED, SAID, Claim, Side, list_claims, load_claim, parse
 from perjoule.cli.claim import run_arguments
 from perjoule.errors import InputError, UsageError
 
@@ -103,3 +103,7 @@ def test_a_side_wins_by_less_or_by_more() -> None:
     assert claim.less
     assert not msgspec.structs.replace(claim, metric="decode_tokens_per_s").less
     assert isinstance(claim, Claim)
+
+
+def test_every_metric_of_a_claim_has_words():
+    assert frozenset().union(*ALLOWED.values()) == SAID.keys()
