@@ -141,11 +141,20 @@ def thinned(
 
 
 def derive(result: RunResult) -> RunResult:
-    """Return the result with every derived part computed again from its raw parts.
+    """Return the result with every derived part computed again from its raw parts, and the ``id`` that it then has.
+
+    Raises ``InputError`` for a wrong scenario spec.
+    """
+    again = derived_parts(result)
+    return msgspec.structs.replace(again, id=canonical_id(again))
+
+
+def derived_parts(result: RunResult) -> RunResult:
+    """Return the result, without an ``id``, with every derived part computed again from its raw parts.
 
     Raw are settings, facts, processes, samples, windows, memory, peaks and CPU times; derived are idle power, metrics,
-    energy, shares of the roofline, the overhead's share, checks, ``publishable`` and ``id``. Raises ``InputError`` for
-    a wrong scenario spec.
+    energy, shares of the roofline, the overhead's share, checks and ``publishable``. Raises ``InputError`` for a wrong
+    scenario spec.
     """
     from perjoule.meters.energy import assess  # noqa: PLC0415 - with its tables only where needed
 
@@ -176,8 +185,7 @@ def derive(result: RunResult) -> RunResult:
         publishable=False,
     )
     checks = _once([*run_checks(bare), *assessment.checks])
-    checked = msgspec.structs.replace(bare, checks=checks, publishable=all(c.severity != "invalid" for c in checks))
-    return msgspec.structs.replace(checked, id=canonical_id(checked))
+    return msgspec.structs.replace(bare, checks=checks, publishable=all(c.severity != "invalid" for c in checks))
 
 
 def evidence_of(result: RunResult) -> Evidence:
@@ -201,6 +209,7 @@ def evidence_of(result: RunResult) -> Evidence:
         meters_refused=result.meters_refused,
         good=None if scenario.slo is None else good_requests(samples, scenario.slo),
         elsewhere=result.backend.server is not UNSET and result.backend.server.place == "elsewhere",
+        device=result.backend.device,
         waiting=waiting,
     )
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from perjoule.assemble import evidence_of
 from perjoule.meters.amounts import total
-from perjoule.meters.basis import choose
-from perjoule.meters.energy import ELSEWHERE, per_process
+from perjoule.meters.energy import basis_of, per_process
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select
 from perjoule.stats.service import serving_seconds
@@ -80,12 +79,7 @@ def _energy(result: RunResult, metric: str) -> dict[int, float] | str:
 def _power_at_rest(result: RunResult) -> dict[int, float] | str:
     """Return the mean power of each process that waited, watts, as ``meters.energy`` has it."""
     evidence = evidence_of(result)
-    if evidence.elsewhere:
-        return ELSEWHERE
-    windows = evidence.windows
-    basis = choose(
-        result.meters, result.meters_refused, windows, result.host, result.model.weights_bytes or 0, result.settings
-    )
+    windows, basis = evidence.windows, basis_of(evidence)
     if isinstance(basis, str):
         return basis
     found: dict[int, float] = {}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perjoule.records import Convention, HostFacts, Label, MeterFact, MeterRefusal, RunSettings, Window
 
 _INTERVAL = "95 % t over processes, times the systematic range"
+_WITH_BOARDS = frozenset({"gpu", "module", "chassis", "battery", "wall"})
 _WITH_MEMORY = frozenset({"dram", "module", "chassis", "battery", "wall"})
 TDP_FACTOR = 1.6  # the highest power of a package against its TDP: turbo limits stay below
 
@@ -164,6 +165,37 @@ class ModelBasis(Basis):
 
     def ceiling_j(self, windows: Sequence[Window]) -> float | None:
         return self.model.ceiling_j(windows)
+
+
+class WithoutTotal(Basis):
+    """What can be read and is not all that the engine drew: domains are told, and no total is made of them."""
+
+    def __init__(self, basis: Basis, why: str) -> None:
+        super().__init__(basis.label, basis.grade, basis.scope, basis.convention)
+        self._basis, self._why = basis, why
+
+    def price(self, windows: Sequence[Window]) -> list[Part] | str:
+        del windows
+        return self._why
+
+    def every(self, windows: Sequence[Window]) -> list[tuple[str, Part | str, str]]:
+        note = f"not the total: {self._why}"
+        return [(domain, part, said or note) for domain, part, said in self._basis.every(windows)]
+
+    def of_domain(self, energy: Energy, domain: str) -> Energy:
+        return self._basis.of_domain(energy, domain)
+
+
+def covering(basis: Basis, device: str) -> Basis:
+    """Return the basis; for an engine on a board that it leaves out, one that makes no total.
+
+    Models are of the processor and its memory. Boards are summed all or none, so that one of them stands for all.
+    """
+    if not device.startswith("cuda"):
+        return basis
+    if isinstance(basis, CounterBasis) and _WITH_BOARDS & {fact.scope for fact in basis.counters.counted}:
+        return basis
+    return WithoutTotal(basis, f"the engine ran on {device}, and what is known here is of {basis.scope} alone")
 
 
 def choose(

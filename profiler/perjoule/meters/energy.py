@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from perjoule.meters.amounts import Part, Range, total
 from perjoule.meters.at_rest import idle_power, idle_watts
-from perjoule.meters.basis import Basis, CounterBasis, choose
+from perjoule.meters.basis import Basis, CounterBasis, choose, covering
 from perjoule.meters.plausible import plausibility
 from perjoule.records import (
     UNSET,
@@ -63,6 +63,7 @@ class Evidence(Record, frozen=True, kw_only=True):
     meters_refused: tuple[MeterRefusal, ...]
     good: frozenset[str] | None = None  # requests that met the service level, by window; null: there is none
     elsewhere: bool = False  # the engine is a server on another machine
+    device: str = "cpu"  # where the engine computed
     waiting: bool = False  # nothing was asked for: the windows are of a loaded engine that waits
 
 
@@ -76,7 +77,7 @@ def assess(evidence: Evidence) -> Assessment:
     """Return energy report and metrics. Pure: the same evidence gives the same joules."""
     if not evidence.samples and not (evidence.waiting and evidence.windows):
         return _nothing("no request was measured", evidence)
-    basis = _basis(evidence)
+    basis = basis_of(evidence)
     if isinstance(basis, str):
         return _nothing(basis, evidence)
     assessor = _Assessor(evidence, basis)
@@ -87,14 +88,15 @@ def per_process(evidence: Evidence) -> dict[int, Part] | str:
     """Return joules per output token of each process, or why there are none; ratios of them are what pairs compare."""
     if not evidence.samples:
         return "no request was measured"
-    basis = _basis(evidence)
+    basis = basis_of(evidence)
     return basis if isinstance(basis, str) else _Assessor(evidence, basis).per_token()
 
 
-def _basis(evidence: Evidence) -> Basis | str:
+def basis_of(evidence: Evidence) -> Basis | str:
+    """Return how joules are had of this evidence, or why they are not."""
     if evidence.elsewhere:
         return ELSEWHERE
-    return choose(
+    basis = choose(
         evidence.meters,
         evidence.meters_refused,
         evidence.windows,
@@ -102,12 +104,14 @@ def _basis(evidence: Evidence) -> Basis | str:
         evidence.model.weights_bytes or 0,  # unknown: nothing is said of caches
         evidence.settings,
     )
+    return basis if isinstance(basis, str) else covering(basis, evidence.device)
 
 
 class _Assessor:
     def __init__(self, evidence: Evidence, basis: Basis) -> None:
         self._evidence, self._basis = evidence, basis
         self._by_process: dict[int, list[Sample]] = {}
+        self._known: dict[tuple[int, tuple[WindowPhase, ...]], Part | str] = {}
         for sample in evidence.samples:
             self._by_process.setdefault(sample.process, []).append(sample)
         self._windows: dict[str, list[Window]] = {}
@@ -238,6 +242,13 @@ class _Assessor:
         return self._over(values, unit)
 
     def _spent(self, samples: Sequence[Sample], phases: tuple[WindowPhase, ...]) -> Part | str:
+        """Return the energy of the requests of one process in these phases; several metrics ask for the same."""
+        key = samples[0].process, phases
+        if key not in self._known:
+            self._known[key] = self._price(samples, phases)
+        return self._known[key]
+
+    def _price(self, samples: Sequence[Sample], phases: tuple[WindowPhase, ...]) -> Part | str:
         shared = self._shared(samples)
         if shared and phases != _BOTH:
             return "requests are served in one window, so their phases cannot be told apart"

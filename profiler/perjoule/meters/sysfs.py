@@ -57,7 +57,7 @@ def read_signed(path: Path) -> int:
     """Return the whole number in a file, which may be negative. Raises ``OSError`` and ``ValueError``."""
     text = read_text(path)
     digits = text.removeprefix("-")
-    if not digits.isdigit():
+    if not digits.isdigit() or text == "-0":
         raise ValueError(f"{path.name} is {text[:32]!r}, not a count")
     value = int(text)
     if abs(value) > MAX_COUNT:

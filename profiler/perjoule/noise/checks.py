@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from perjoule.records import RunResult, Sample, Window
 
+    ByRequest = dict[str, list[Window]]
+
 SLOW_FREQUENCY = 0.9  # of the run's median
 MAX_IO_PRESSURE_SHARE = 0.01  # of the time of measured requests
 
 
-def _throttled(result: RunResult) -> Iterator[Check]:
-    events = {name: sum(w.throttle_count or 0 for w in ws) for name, ws in _measured(result).items()}
+def _throttled(measured: ByRequest) -> Iterator[Check]:
+    events = {name: sum(w.throttle_count or 0 for w in ws) for name, ws in measured.items()}
     hit = [name for name, count in events.items() if count]
     if hit:
         yield Check(
@@ -32,8 +34,8 @@ def _throttled(result: RunResult) -> Iterator[Check]:
         )
 
 
-def _swapped(result: RunResult) -> Iterator[Check]:
-    pages = {name: sum(w.swap_pages or 0 for w in ws) for name, ws in _measured(result).items()}
+def _swapped(measured: ByRequest) -> Iterator[Check]:
+    pages = {name: sum(w.swap_pages or 0 for w in ws) for name, ws in measured.items()}
     hit = [name for name, count in pages.items() if count]
     if hit:
         yield Check(
@@ -59,8 +61,8 @@ def _clock_jumped(result: RunResult) -> Iterator[Check]:
         )
 
 
-def _slow_frequency(result: RunResult) -> Iterator[Check]:
-    found = {name: hertz for name, ws in _measured(result).items() if (hertz := _frequency(ws)) is not None}
+def _slow_frequency(measured: ByRequest) -> Iterator[Check]:
+    found = {name: hertz for name, ws in measured.items() if (hertz := _frequency(ws)) is not None}
     median = statistics.median(found.values()) if found else 0.0
     slow = {name: hertz for name, hertz in found.items() if hertz < SLOW_FREQUENCY * median}
     if slow:
@@ -99,8 +101,8 @@ def _background_load(result: RunResult) -> Iterator[Check]:
         )
 
 
-def _io_waits(result: RunResult) -> Iterator[Check]:
-    windows = [w for ws in _measured(result).values() for w in ws if w.pressure_io_s is not UNSET]
+def _io_waits(measured: ByRequest) -> Iterator[Check]:
+    windows = [w for ws in measured.values() for w in ws if w.pressure_io_s is not UNSET]
     span_s, waited_s = sum(w.duration_s for w in windows), sum(w.pressure_io_s or 0.0 for w in windows)
     if span_s and waited_s > MAX_IO_PRESSURE_SHARE * span_s:
         yield Check(
@@ -123,14 +125,10 @@ def others_found(result: RunResult) -> str:
     return ""
 
 
-def _measured(result: RunResult) -> dict[str, list[Window]]:
-    return _groups(result, [s for s in result.samples if s.phase == "measured"])
-
-
-def _groups(result: RunResult, samples: Iterable[Sample]) -> dict[str, list[Window]]:
+def _groups(result: RunResult, samples: Iterable[Sample]) -> ByRequest:
     """Return the windows of each request; requests served together share one."""
     wanted = {s.span if isinstance(s.span, str) else s.window for s in samples}
-    groups: dict[str, list[Window]] = {}
+    groups: ByRequest = {}
     for window in result.windows:
         name = window.id if window.id in wanted else stem(window)
         if name in wanted:
@@ -145,11 +143,14 @@ def _frequency(windows: list[Window]) -> float | None:
     return sum(hertz * seconds for hertz, seconds in parts) / span_s if span_s and len(parts) == len(windows) else None
 
 
-RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (
-    _throttled,
-    _swapped,
-    _clock_jumped,
-    _background_load,
-    _slow_frequency,
-    _io_waits,
-)
+def _noise(result: RunResult) -> Iterator[Check]:
+    measured = _groups(result, [s for s in result.samples if s.phase == "measured"])
+    yield from _throttled(measured)
+    yield from _swapped(measured)
+    yield from _clock_jumped(result)
+    yield from _background_load(result)
+    yield from _slow_frequency(measured)
+    yield from _io_waits(measured)
+
+
+RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (_noise,)

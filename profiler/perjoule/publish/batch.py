@@ -78,6 +78,7 @@ class _Batch:
         self.refused: list[tuple[str, tuple[str, ...]]] = []
         self.unreadable = unreadable
         self._folder, self._entries = folder, entries
+        self._homes: dict[tuple[str, bytes], Path] = {}
         self._by_id = {str(e.row.get("id")): e.path for e in entries.values() if e.row}
         self._by_print = {e.fingerprint: e.path for e in entries.values() if e.fingerprint and e.row}
         self._being_written: deque[tuple[Judged, Future[Path]]] = deque()
@@ -97,13 +98,20 @@ class _Batch:
             self.refused.append((judged.path, (reason,)))
         else:
             try:
-                home = make_home(judged, self._folder)
+                home = self._home(judged)
             except PerjouleError as error:
                 self.refused.append((judged.path, (f"{error.message} ({error.hint})",)))
                 return
             self._by_id[judged.id] = self._by_print[judged.fingerprint] = f"{home.name}/{judged.name}"
             self._being_written.append((judged, writer.place(judged, home)))
             self.finish(_WAITING)
+
+    def _home(self, judged: Judged) -> Path:
+        """Return the folder of the result's machine, looked at once for each. Raises as ``make_home``."""
+        key = judged.machine_id, judged.machine
+        if key not in self._homes:
+            self._homes[key] = make_home(judged, self._folder)
+        return self._homes[key]
 
     def finish(self, left: int) -> None:
         """Wait until no more than so many files are still being written."""

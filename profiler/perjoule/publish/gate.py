@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perjoule import store
 from perjoule.errors import PerjouleError
 from perjoule.plausibility import implausible
 from perjoule.publish.machine import machine_file
 from perjoule.publish.scrub import scan, scrub, texts_of
 from perjoule.records import Record, RunResult
 from perjoule.store.flat import Cell, flat
+from perjoule.store.read import load_with_bytes
 from perjoule.store.write import encode, file_name
 from perjoule.upgrade import made_again
 from perjoule.verify import statistics_note, verify
@@ -31,6 +31,7 @@ class Candidate(Record, frozen=True, kw_only=True):
 
     ``result`` is None if it cannot even be read (``unreadable``); ``against`` are the reasons why it must not be
     published, ``scrubbed`` the keys whose text was changed, ``note`` what else to say. ``row`` is what tables show.
+    ``data`` are the bytes of ``result`` where the file had them already.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Candidate(Record, frozen=True, kw_only=True):
     scrubbed: tuple[str, ...] = ()
     note: str | None = None
     row: dict[str, Cell] = msgspec.field(default_factory=dict)
+    data: bytes | None = None
 
 
 class Judged(Record, frozen=True, kw_only=True):
@@ -79,7 +81,7 @@ def judge(path: str | Path, who: Identity, *, to_write: bool) -> Judged:
     if found.against or not to_write:
         return judged
     return msgspec.structs.replace(
-        judged, name=file_name(result), machine=machine_file(result.host), data=encode(result)
+        judged, name=file_name(result), machine=machine_file(result.host), data=found.data or encode(result)
     )
 
 
@@ -87,8 +89,9 @@ def examine(path: str | Path, who: Identity) -> Candidate:
     """Read, verify and scrub one file; nothing is raised for what is wrong with it."""
     result = None
     try:
-        result = store.load(path)
-        return _judged(str(path), result, who)
+        result, data = load_with_bytes(path)
+        found = _judged(str(path), result, who)
+        return found if found.result is not result else msgspec.structs.replace(found, data=data)
     except PerjouleError as error:
         against = () if result is None else (f"cannot be judged: {error.message}",)
         return Candidate(path=str(path), result=result, unreadable=None if result else error.message, against=against)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -25,7 +26,8 @@ _DERIVED = ("metrics.", "energy.", "checks", "roofline", "overhead")
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _MACHINE_ID = re.compile(r"[0-9a-f]{12}")
 _SHOWN = 40  # characters of what was found
-_TEXTLESS = frozenset({int, float, bool, type(None)})
+_TEXTLESS = frozenset({int, float, bool, type(None), msgspec.UnsetType})
+_NUMBERS = _TEXTLESS | {int | None, float | None, bool | None, int | msgspec.UnsetType, float | msgspec.UnsetType}
 Texts = list[tuple[str, str]]  # key, with dots, and text
 
 
@@ -130,35 +132,50 @@ def _instead(found: Found, *, keep_names: bool) -> str:
 
 
 def texts_of(result: RunResult) -> Texts:
-    """Return every text of a result once with each key it stands at, the names of keys too.
+    """Return every text of a result once with each key it stands at, the names of keys that are no record's too.
 
     Digests are left out where they belong. A result has the same few hundred texts thousands of times, and tens of
     thousands of numbers: nothing is done twice, and nothing with numbers.
     """
     found: dict[str, dict[str, None]] = {}
-    _collect(msgspec.to_builtins(result), "", found, {})
+    _collect(result, "", found, {})
     return [(at, text) for at, texts in found.items() for text in texts if not _is_digest(at, text)]
 
 
 def _collect(value: Any, at: str, found: dict[str, dict[str, None]], below: dict[tuple[str, str], str]) -> None:
-    """Add the texts inside a JSON object or list to ``found``; ``below`` remembers the ways to keys."""
-    if type(value) is dict:
-        for key, inside in value.items():
-            way = below.get((at, key))
-            if way is None:
-                way = below[at, key] = f"{at}.{key}" if at else key
-                found.setdefault(way, {})[key] = None
-            kind = type(inside)
-            if kind is str:
-                found[way][inside] = None
-            elif kind not in _TEXTLESS:
-                _collect(inside, way, found, below)
-    elif not set(map(type, value)) <= _TEXTLESS:
-        for inside in value:
-            if type(inside) is str:
-                found.setdefault(at, {})[inside] = None
-            elif type(inside) not in _TEXTLESS:
+    """Add the texts inside a record, object or list to ``found``; ``below`` remembers the ways to keys."""
+    kind = type(value)
+    if kind is str:
+        found.setdefault(at, {})[value] = None
+    elif kind is tuple or kind is list:
+        if not set(map(type, value)) <= _TEXTLESS:
+            for inside in value:
                 _collect(inside, at, found, below)
+    elif kind is dict:
+        for key, inside in value.items():
+            way = _way(at, key, below)
+            found.setdefault(way, {})[key] = None
+            _collect(inside, way, found, below)
+    elif isinstance(value, msgspec.Struct):
+        for name in _may_hold_text(type(value)):
+            inside = getattr(value, name)
+            if type(inside) not in _TEXTLESS:
+                _collect(inside, _way(at, name, below), found, below)
+
+
+def _way(at: str, key: str, below: dict[tuple[str, str], str]) -> str:
+    way = below.get((at, key))
+    if way is None:
+        way = below[at, key] = f"{at}.{key}" if at else key
+    return way
+
+
+@cache
+def _may_hold_text(record: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the fields of a record that are not declared to hold numbers, truth values or nothing."""
+    return tuple(
+        field.name for field in msgspec.structs.fields(record) if not {field.type, *get_args(field.type)} <= _NUMBERS
+    )
 
 
 def _is_digest(at: str, text: str) -> bool:

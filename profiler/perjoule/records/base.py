@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
-from typing import Literal
+from math import inf, isfinite
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET as UNSET  # noqa: PLC0414 - records and their reasons belong together
@@ -25,31 +25,52 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of all records: refuses what strict JSON or physics cannot hold."""
 
     def __post_init__(self) -> None:
-        for name, physical, explains in _plan(type(self)):
+        # A file has a thousand records, so what is sound is passed over quickly; what is not is then named.
+        numbers, reasons = _plan(type(self))
+        for name, physical in numbers:
             value = getattr(self, name)
             kind = type(value)
-            # most values are texts, records or absent: a file has hundreds of thousands of them
-            if kind is float or kind is int or kind is tuple:
+            if kind is float:
+                if not -inf < value < inf or (physical and value < 0):
+                    _refuse_nonsense(type(self).__name__, name, value, physical=physical)
+            elif kind is int:
+                if physical and value < 0:
+                    _refuse_nonsense(type(self).__name__, name, value, physical=physical)
+            elif kind is tuple and not _surely_sound(value, physical=physical):
                 _refuse_nonsense(type(self).__name__, name, value, physical=physical)
-            if explains:
-                _refuse_unexplained(type(self).__name__, name, getattr(self, explains), value)
+        for name, explained in reasons:
+            reason = getattr(self, name)
+            if (getattr(self, explained) is None) == (reason is UNSET) or reason == "":
+                _refuse_unexplained(type(self).__name__, name, getattr(self, explained), reason)
 
 
 @cache
-def _plan(owner: type[Record]) -> tuple[tuple[str, bool, str], ...]:
-    """Return of each field its name, whether it must not be negative, and the field that it explains, if any."""
-    return tuple(
-        (
-            name,
-            name.endswith(_PHYSICAL_SUFFIXES) and name not in _SIGNED_FIELDS,
-            name.removesuffix("_missing") if name.endswith("_missing") else "",
-        )
-        for name in owner.__struct_fields__
+def _plan(owner: type[Record]) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
+    """Return fields that may hold numbers, with whether they must not be negative; and reasons, with what they explain.
+
+    A field that can only be a text is left out of the first.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(owner)}
+    return (
+        [
+            (name, name.endswith(_PHYSICAL_SUFFIXES) and name not in _SIGNED_FIELDS)
+            for name, kind in fields.items()
+            if kind not in (str, Reason)
+        ],
+        [(name, name.removesuffix("_missing")) for name in fields if name.endswith("_missing")],
     )
 
 
+def _surely_sound(values: tuple[Any, ...], *, physical: bool) -> bool:
+    """Say whether all are finite numbers, and none below 0 where that is physical; False asks for a closer look."""
+    try:
+        return isfinite(sum(values)) and not (physical and values and min(values) < 0)
+    except (TypeError, OverflowError):  # texts, records, tuples; whole numbers that no float holds
+        return False
+
+
 def _refuse_nonsense(owner: str, name: str, value: object, *, physical: bool) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not isfinite(value):
         msg = f"{owner}.{name} must be finite, got {value}"
         raise ValueError(msg)
     if physical and isinstance(value, int | float) and value < 0:

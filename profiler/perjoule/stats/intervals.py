@@ -52,7 +52,16 @@ def half_width(values: Sequence[float]) -> float | None:
     """
     if len(values) < 2:  # noqa: PLR2004 - a spread needs a pair
         return None
-    return float(widened_half_width(len(values), statistics.stdev(values), lag1(values)))
+    return float(widened_half_width(len(values), stdev(values), lag1(values)))
+
+
+def stdev(values: Sequence[float]) -> float:
+    """Return the standard deviation of two or more values: as ``statistics.stdev`` but for a last digit, and sooner.
+
+    ``verify`` tolerates far more than that (1e-9), so it is no other statistics.
+    """
+    mean = statistics.fmean(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def unseen_share(processes: int) -> float:
@@ -114,10 +123,12 @@ def _percentile_half_width(groups: Sequence[Sequence[float]], share: float) -> f
     The bootstrap only gives the standard error; over 8 or 20 processes its own percentiles cover 58 to 93 %
     (benchmarks/coverage.py). The quantile, and the widening for order and stopping, are those of a mean.
     """
+    import numpy as np  # noqa: PLC0415
+
     seen = _resampled(groups, share)
     n = len(groups)
     # a standard error times sqrt n is a spread between processes; a bootstrap's lacks the n / (n - 1)
-    spread = statistics.pstdev(seen) * n / math.sqrt(n - 1)
+    spread = float(np.std(seen)) * n / math.sqrt(n - 1)
     return float(widened_half_width(n, spread, lag1([statistics.median(g) for g in groups])))
 
 

@@ -54,7 +54,7 @@ def variance_inflation(n: Any, seen_lag1: Any, prior: float = PRIOR_LAG1) -> Any
     import numpy as np  # noqa: PLC0415 - heavy; only once results are computed
 
     unbiased = seen_lag1 + (1 + 3 * seen_lag1) / n
-    r = np.clip((PRIOR_PROCESSES * prior + n * unbiased) / (PRIOR_PROCESSES + n), 0.0, _MOST_LAG1)
+    r = np.minimum(np.maximum((PRIOR_PROCESSES * prior + n * unbiased) / (PRIOR_PROCESSES + n), 0.0), _MOST_LAG1)
     return 1 + 2 * r / (1 - np.maximum(r, LEAST_DECAY))
 
 

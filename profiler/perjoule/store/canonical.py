@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Numbers with an exponent that ECMAScript writes in another way than msgspec: 1e21 and 1e-6; 1e-7 is the same in both.
 _EXPONENT = re.compile(rb"e(?:\d|-6(?!\d))")
+_WHOLE, _MINUS_ZERO = re.compile(rb"\.0(?=[,\]}])"), re.compile(rb"-0(?=[,\]}])")
 _LONGEST_NUMBER = 32  # characters before the exponent, and more
 _LONG_INTEGER = re.compile(rb"[,:\[]-?(\d{16,})(?![\d.e])")
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -100,8 +101,7 @@ def _as_ecmascript(numbers: bytes) -> bytes:
     """Return JSON without its strings, its numbers as ECMAScript writes them: 2 for 2.0, 0 for -0.0, 1e-7, 1e+21."""
     numbers = b"," + numbers + b","  # so that a number is never the first or last
     _refuse_long_integers(numbers)
-    for end in (b",", b"]", b"}"):
-        numbers = numbers.replace(b".0" + end, end).replace(b"-0" + end, b"0" + end)
+    numbers = _MINUS_ZERO.sub(b"0", _WHOLE.sub(b"", numbers))
     return _with_exponents(numbers)[1:-1]
 
 

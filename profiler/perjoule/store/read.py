@@ -33,7 +33,14 @@ def load(path: str | Path) -> RunResult:
     Raises ``InputError`` for what is too large, too deep, not strict JSON, of a newer version, or not a
     result; ``InputError`` too where the file cannot be read.
     """
-    return decode(_read(Path(path)), str(path))
+    return load_with_bytes(path)[0]
+
+
+def load_with_bytes(path: str | Path) -> tuple[RunResult, bytes | None]:
+    """Return the result in a file as ``load`` does, and the file's bytes if they are what ``encode`` gives of it."""
+    data = _read(Path(path))
+    result = _as_written(data)
+    return (_slowly(data, str(path)), None) if result is None else (result, data)
 
 
 def _read(path: Path) -> bytes:
@@ -55,7 +62,11 @@ def _read(path: Path) -> bytes:
 def decode(data: bytes, source: str) -> RunResult:
     """Return the result in ``data``; ``source`` names it in errors. Raises ``InputError``."""
     result = _as_written(data)
-    return _converted(_parsed(data, source), source) if result is None else result
+    return _slowly(data, source) if result is None else result
+
+
+def _slowly(data: bytes, source: str) -> RunResult:
+    return _converted(_parsed(data, source), source)
 
 
 def _as_written(data: bytes) -> RunResult | None:

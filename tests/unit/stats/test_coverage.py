@@ -144,10 +144,13 @@ def test_a_drift_shows_as_a_trend_and_chance_seldom_does(noise):
 def test_pairs_alarm_seldom_and_find_five_per_cent(bench, noise):
     machine = sim.Machine("correlated processes", 0.05, noise)
     rows = [bench._pair_run(machine, seed, 1.0) for seed in range(100)]
-    _, met, alarm, found, _ = (np.array(column) for column in zip(*rows, strict=True))
+    _, met, alarm, _, wrong, found = (np.array(column) for column in zip(*rows, strict=True))
+    small, five, large = range(len(bench.EFFECTS))
     assert met.mean() > 0.9
     assert alarm.mean() <= 0.11  # 5 %, of 100 runs
-    assert found[met].mean() >= 0.9
+    assert (wrong.mean(axis=0) <= 0.11).all()  # whatever the true effect is
+    assert found[met, five].mean() >= 0.9
+    assert found[met, small].mean() < found[met, five].mean() <= found[met, large].mean()
 
 
 def test_simulated_pairs_stop_where_a_run_would(bench, noise):
