@@ -69,6 +69,8 @@ class Board:
     bias: float = 1.0  # of the counter, against the power that is shown
     reset_at_ms: int | None = None
     counter_start_mj: float = 7_654_321.0
+    bus: int | None = None  # its place on the PCI bus; None: as NVML counts
+    held_bytes: dict[int, int | None] = field(default_factory=dict)  # memory by process; None: the driver does not tell
 
     def __post_init__(self) -> None:
         self._sum_mj = np.concatenate(([0.0], np.cumsum(self.trace_w)))  # W x ms
@@ -130,6 +132,14 @@ class FakeNvml(ModuleType):
 
     def nvmlDeviceGetMemoryInfo(self, board: Board) -> Any:  # noqa: N802
         return self._answer(board, "memory", lambda: SimpleNamespace(total=board.memory_bytes, used=1, free=2))
+
+    def nvmlDeviceGetPciInfo(self, board: Board) -> Any:  # noqa: N802
+        bus = self._boards.index(board) if board.bus is None else board.bus
+        return self._answer(board, "pci", lambda: SimpleNamespace(domain=0, bus=bus, device=0))
+
+    def nvmlDeviceGetComputeRunningProcesses(self, board: Board) -> list[Any]:  # noqa: N802
+        held = [SimpleNamespace(pid=pid, usedGpuMemory=count) for pid, count in board.held_bytes.items()]
+        return self._answer(board, "processes", lambda: held)
 
     def nvmlDeviceGetCudaComputeCapability(self, board: Board) -> tuple[int, int]:  # noqa: N802
         return self._answer(board, "capability", lambda: board.capability)

@@ -7,17 +7,18 @@ that loop is what is measured.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perjoule.errors import HostError, UsageError
+from perjoule.errors import EngineError, HostError, UsageError
 from perjoule.protocols import GREEDY, BackendInfo, EngineOptions, Prepared, Sampling
+from perjoule_backends.devices import EXPERIMENTAL, cuda_index, device_names, energy_domain, refuse_absent_gpu
 from perjoule_backends.refusals import refuse_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,17 +27,20 @@ if TYPE_CHECKING:
 
 QUANTS = ("faithful", "int8", "int4", "fp32")
 INSTALL = "pip install 'perjoule[genai]'"
+BUILD = "pip install onnxruntime-genai-cuda in an environment without onnxruntime-genai and onnxruntime"
 _OPTIONS = ("spinning", "fused_mlp")
+_GPU_LIBRARY = "*onnxruntime-genai-cuda*"
 
 
 class GenaiBackend:
-    """Converted folders on ONNX Runtime GenAI's CPU provider."""
+    """Converted folders on ONNX Runtime GenAI's CPU provider, or experimentally on that of CUDA."""
 
     def info(self) -> BackendInfo:
         return BackendInfo(
             name="genai",
-            summary="the onnxruntime backend's graph in the generation loop of ONNX Runtime GenAI, CPU",
-            devices=("cpu",),
+            summary="the onnxruntime backend's graph in the generation loop of ONNX Runtime GenAI",
+            devices=_devices(),
+            more_devices=f"cuda:N (experimental): {BUILD}",
             formats=("gguf", "safetensors", "synthetic"),
             quants=QUANTS,
             available=find_spec("onnxruntime_genai") is not None,
@@ -44,9 +48,9 @@ class GenaiBackend:
         )
 
     def engine_version(self) -> str:
-        from importlib.metadata import version  # noqa: PLC0415
+        import onnxruntime_genai  # noqa: PLC0415 - its builds are distributions of different names
 
-        return version("onnxruntime-genai")
+        return str(onnxruntime_genai.__version__)
 
     def prepare(self, ref: str, options: EngineOptions, progress: Progress) -> Prepared:
         """Convert as the onnxruntime backend does: one folder serves both."""
@@ -80,7 +84,13 @@ class GenaiEngine:
         onnxruntime_genai.disable_telemetry_events()
         config = onnxruntime_genai.Config(str(folder))
         config.overlay(msgspec.json.encode(_overlay(options.threads, self._spinning, context_tokens)).decode())
+        index = cuda_index(options.device)
+        if index is not None:
+            config.append_provider("cuda")
+            config.set_provider_option("cuda", "device_id", str(index))
         self._model = onnxruntime_genai.Model(config)
+        if index is not None and str(self._model.device_type).lower() != "cuda":
+            raise EngineError(f"ONNX Runtime GenAI took {self._model.device_type}, not the GPU", hint=BUILD)
 
     def generate(
         self,
@@ -130,6 +140,8 @@ class GenaiEngine:
 
     def effective_options(self) -> Mapping[str, Any]:
         quant = self._manifest.quant
+        on_gpu = self._options.device != "cpu"
+        activations = "float32" if quant == "fp32" else "float32, int8 inside MatMulNBits"
         return {
             "threads": self._options.threads,
             "spinning": self._spinning,
@@ -138,8 +150,9 @@ class GenaiEngine:
             "context_tokens": self._context,
             "quant": quant,
             "fused_mlp": self._manifest.fused_mlp,
-            "activations": "float32" if quant == "fp32" else "float32, int8 inside MatMulNBits",
-            "kv_cache": "float32, allocated for the length of each request",
+            "activations": "float16" if on_gpu else activations,
+            "kv_cache": f"{'float16' if on_gpu else 'float32'}, allocated for the length of each request",
+            **({"experimental": EXPERIMENTAL, **energy_domain(self._options.device)} if on_gpu else {}),
             "prefix_reuse": False,
             "batch": 1,
         }
@@ -169,13 +182,29 @@ def _overlay(threads: int, spinning: bool, context_tokens: int) -> dict[str, Any
     }
 
 
+def _devices() -> tuple[str, ...]:
+    """Return what this build can run on: it has CUDA where its library stands beside the others."""
+    spec = find_spec("onnxruntime_genai")
+    if spec is None or spec.origin is None:
+        return ("cpu",)
+    return device_names(cuda=any(Path(spec.origin).parent.glob(_GPU_LIBRARY)))
+
+
 def _check(options: EngineOptions) -> None:
     if find_spec("onnxruntime_genai") is None:
         raise HostError("onnxruntime-genai is not installed", hint=INSTALL)
     if options.quant not in QUANTS:
         raise UsageError(f"unknown --quant {options.quant!r}", hint=f"one of: {', '.join(QUANTS)}")
-    if options.device != "cpu":
-        raise UsageError(f"the genai backend has no device {options.device!r}", hint="use --device cpu")
+    if cuda_index(options.device) is not None:
+        if len(_devices()) == 1:
+            raise UsageError(
+                f"this build of onnxruntime-genai has no device {options.device!r}", hint=f"use cpu, or {BUILD}"
+            )
+        if options.quant == "fp32":
+            raise UsageError(
+                "--quant fp32 does not run on a GPU: attention computes in 16 bits there", hint="leave it out"
+            )
+        refuse_absent_gpu(options.device)
     if options.batch != 1:
         raise UsageError(
             f"the genai backend runs one sequence at a time, not {options.batch}",

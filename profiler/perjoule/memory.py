@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +18,14 @@ _KIB = 1024
 
 
 class Holder(NamedTuple):
-    """Who holds the model: this process, or a server, whose processes are known by the id of the first if at all."""
+    """Who holds the model: this process, or a server, whose processes are known by the id of the first if at all.
+
+    ``device``: where the engine computes, ``cpu`` or ``cuda:N``.
+    """
 
     server: Whereabouts | None = None
     pid: int | None = None
+    device: str = "cpu"
 
     @property
     def unknown(self) -> str:
@@ -28,6 +33,18 @@ class Holder(NamedTuple):
         if self.server is None or (self.server == "here" and self.pid is not None):
             return ""
         return ELSEWHERE if self.server == "elsewhere" else NOT_NAMED
+
+    def gpu_bytes(self) -> int | str:
+        """Return what it holds of the boards' memory now, or why that is not known."""
+        if self.server is not None:
+            return "it is not read of a server"
+        if self.device == "cpu":
+            return "the engine runs on the CPU"
+        if not self.device.startswith("cuda"):
+            return f"it is not read of {self.device}"
+        from perjoule.meters.nvml_processes import memory_of_process  # noqa: PLC0415 - only where there is a board
+
+        return memory_of_process(os.getpid())
 
     def folders(self) -> list[Path]:
         """Return the /proc folder of each of its processes."""
@@ -65,6 +82,7 @@ def read_peak(
     folders = [] if holder.unknown else holder.folders()
     peak, peak_reason = _sum(folders, "status", "VmHWM", holder.unknown)
     pss, pss_reason = _sum(folders, "smaps_rollup", "Pss", holder.unknown)
+    on_board = holder.gpu_bytes()
     if reset_refused is not None:
         peak, peak_reason = None, reset_refused
     return MemoryPeak(
@@ -74,8 +92,8 @@ def read_peak(
         rss_peak_bytes_missing=peak_reason,
         pss_bytes=pss,
         pss_bytes_missing=pss_reason,
-        gpu_bytes=None,
-        gpu_bytes_missing="the engine runs on the CPU" if holder.server is None else "it is not read of a server",
+        gpu_bytes=None if isinstance(on_board, str) else on_board,
+        gpu_bytes_missing=on_board if isinstance(on_board, str) else UNSET,
     )
 
 

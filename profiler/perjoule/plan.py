@@ -174,7 +174,10 @@ def refuse_impossible(configuration: Configuration, info: BackendInfo, cpus: int
     if not info.available:
         raise HostError(f"backend {name} is not installed", hint=info.install)
     if options.device not in info.devices:
-        raise UsageError(f"backend {name} has no device {options.device!r}", hint=f"it has: {', '.join(info.devices)}")
+        more = f"; {info.more_devices}" if info.more_devices else ""
+        raise UsageError(
+            f"backend {name} has no device {options.device!r}", hint=f"it has: {', '.join(info.devices)}{more}"
+        )
     if options.quant not in info.quants:
         raise UsageError(f"backend {name} has no --quant {options.quant!r}", hint=f"it has: {', '.join(info.quants)}")
     if not 1 <= options.threads <= cpus:

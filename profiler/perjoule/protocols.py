@@ -91,6 +91,7 @@ class BackendInfo(Record, frozen=True, kw_only=True):
     install: str  # the exact command that makes it available
     batching: bool = False  # its engines are ``BatchEngine``
     queues: bool = True  # requests may wait for it while it works; false: one caller at a time, no load generator
+    more_devices: str = ""  # which devices another build of it would add, and the command that installs that
 
 
 class Prepared(Record, frozen=True, kw_only=True):

@@ -119,7 +119,7 @@ class Worker:
         kept = page_cache.drop(job.prepared.path) if job.page_cache == "dropped" and job.prepared.folder else ""
         if kept:
             raise HostError(f"the model's files cannot be dropped from the page cache: {kept}", hint=_WARM)
-        holder = memory.Holder(job.prepared.server, job.server_pid)
+        holder = memory.Holder(job.prepared.server, job.server_pid, job.options.device)
         refused, read_before = memory.reset_peak(holder), page_cache.read_bytes()
         start_ns = self._clock.now_ns()
         engine = backend.load(job.prepared, job.options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from board_stand_in import board
 from fake_openai_server import FakeServer, write_byte_tokenizer
 from gguf import GGMLQuantizationType
 from reference.tiny_checkpoint import write_tiny
@@ -31,6 +32,9 @@ ENGINES = {
     "onnxruntime, qwen2": ("onnxruntime", "qwen2", "fp32", {"spinning": False}),
     "onnxruntime, qwen3": ("onnxruntime", "qwen3", "fp32", {"spinning": False}),
     "onnxruntime, gemma3": ("onnxruntime", "gemma3", "fp32", {"spinning": False}),
+    "onnxruntime on a board, llama": ("board", "llama", "int8", {"spinning": False}),
+    "onnxruntime on a board, qwen2": ("board", "qwen2", "int8", {"spinning": False}),
+    "onnxruntime on a board, qwen3": ("board", "qwen3", "int8", {"spinning": False}),
     "genai, llama": ("genai", "llama", "fp32", {"spinning": False}),
     "genai, gemma3": ("genai", "gemma3", "fp32", {"spinning": False}),
     "llamacpp, llama": ("llamacpp", "llama", "faithful", {"kv_type": "f32"}),
@@ -57,7 +61,7 @@ def served() -> Iterator[FakeServer]:
 def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Return a function that loads the engine, with changed options."""
     name, architecture, quant, extra = ENGINES[request.param]
-    backend = registry.backend(name)
+    backend = board() if name == "board" else registry.backend(name)
     if not backend.info().available:
         pytest.skip(f"{name} is not installed: {backend.info().install}")
     monkeypatch.setenv("PERJOULE_CACHE", str(tmp_path / "cache"))

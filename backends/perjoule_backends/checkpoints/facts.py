@@ -29,9 +29,10 @@ def model_facts(
 ) -> ModelFacts:
     """Put together the facts of a model as an engine runs it.
 
-    ``body_parameters`` is ``None`` where which parameters a token meets depends on the token. ``bits_per_weight`` and ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one
-    token (``streamed_bytes_per_token``) and ``kv_bytes_per_position`` (all layers) may be the reason why they are not
-    known. ``source_format`` and ``weights`` are the checkpoint's unless given.
+    ``body_parameters`` is ``None`` where which parameters a token meets depends on the token. ``bits_per_weight`` and
+    ``weights_bytes`` are those of the matrices that the engine holds. The weights read for one token
+    (``streamed_bytes_per_token``) and ``kv_bytes_per_position`` (all layers) may be the reason why they are not known.
+    ``source_format`` and ``weights`` are the checkpoint's unless given.
     """
     file = checkpoint.format != "synthetic"
     streamed, kv = streamed_bytes_per_token, kv_bytes_per_position

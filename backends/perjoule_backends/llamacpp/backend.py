@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule_backends.devices import count_as_nvml, cuda_index, device_names, refuse_absent_gpu
 from perjoule_backends.llamacpp.settings import KV_VALUE_BYTES, settings_of
 from perjoule_backends.refusals import first_line
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from perjoule.protocols import Engine, Progress
 
 INSTALL = "pip install 'perjoule[llamacpp]'"
+BUILD = "build llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on"
 QUANTS = ("faithful",)
-_GPUS = 8  # names offered; whether there is such a board is seen when it is loaded
 _GPU_LIBRARY = "libggml-cuda*"
 
 
@@ -33,6 +34,7 @@ class LlamaCppBackend:
             available=find_spec("llama_cpp") is not None,
             install=INSTALL,
             batching=True,
+            more_devices=f"cuda:N (experimental): {BUILD}",
         )
 
     def engine_version(self) -> str:
@@ -55,6 +57,7 @@ class LlamaCppBackend:
         from perjoule_backends.llamacpp.engine import LlamaCppEngine  # noqa: PLC0415
 
         settings = settings_of(options.extra)
+        count_as_nvml()
         try:
             return LlamaCppEngine(prepared.path, options, settings, prepared.context_tokens)
         except (PerjouleError, MemoryError):
@@ -70,7 +73,7 @@ def _devices() -> tuple[str, ...]:
     spec = find_spec("llama_cpp")
     if spec is None or spec.origin is None or not any((Path(spec.origin).parent / "lib").glob(_GPU_LIBRARY)):
         return ("cpu",)
-    return ("cpu", *(f"cuda:{number}" for number in range(_GPUS)))
+    return device_names(cuda=True)
 
 
 def _check(options: EngineOptions) -> None:
@@ -81,10 +84,10 @@ def _check(options: EngineOptions) -> None:
             f"the llamacpp backend has no --quant {options.quant!r}: it runs the file as it is",
             hint="leave --quant out, or give a file of that precision as --model",
         )
-    if options.device not in _devices():
+    if cuda_index(options.device) is not None and options.device not in _devices():
         raise UsageError(
-            f"this build of llama.cpp has no device {options.device!r}",
-            hint="use --device cpu, or build llama-cpp-python with CMAKE_ARGS=-DGGML_CUDA=on",
+            f"this build of llama.cpp has no device {options.device!r}", hint=f"use --device cpu, or {BUILD}"
         )
+    refuse_absent_gpu(options.device)  # without one llama.cpp computes on the CPU and does not say so
     if options.batch < 1:
         raise UsageError(f"a batch of {options.batch} sequences", hint="use at least 1")

@@ -24,7 +24,7 @@ QUANTS = ("faithful", "int8", "int4", "fp32")
 INSTALL = "pip install 'perjoule[cpu]'"
 OPTIONS = ("spinning", "fused_mlp")
 # onnxruntime and onnxruntime-gpu are one module: the second replaces files of the first
-INSTALL_CUDA = "pip install 'perjoule[cuda]' in an environment without onnxruntime (onnxruntime-gpu cannot lie beside it)"
+INSTALL_CUDA = "pip install 'perjoule[cuda]', in an environment without onnxruntime: the two cannot lie in one"
 _GPU_LIBRARY = "libonnxruntime_providers_cuda*"
 
 
@@ -93,12 +93,12 @@ def convert_checkpoint(ref: str, options: EngineOptions, progress: Progress) -> 
     from perjoule_backends.onnxruntime.architecture import parameter_count, read_architecture  # noqa: PLC0415
     from perjoule_backends.onnxruntime.convert import converted_folder  # noqa: PLC0415
     from perjoule_backends.onnxruntime.manifest import read_manifest  # noqa: PLC0415
-    from perjoule_backends.onnxruntime.precision import FLOAT16_ACTIVATIONS, FLOAT32_ACTIVATIONS  # noqa: PLC0415
+    from perjoule_backends.onnxruntime.precision import precision_for  # noqa: PLC0415
 
-    precision = FLOAT32_ACTIVATIONS if options.device == "cpu" else FLOAT16_ACTIVATIONS
     checkpoint = resolve(ref, progress)
     weights = open_weights(Path(checkpoint.path))
     arch = read_architecture(weights)
+    precision = precision_for(options.device, arch)
     folder = converted_folder(
         weights, checkpoint.sha256, arch, options.quant, progress,
         fused_mlp=bool(options.extra.get("fused_mlp")), precision=precision,

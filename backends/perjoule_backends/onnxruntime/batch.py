@@ -32,8 +32,14 @@ class Rows:
     The passes of one token are bound once for each number of rows and share one array of logits.
     """
 
-    def __init__(self, session: ort.InferenceSession, cache: KeyValueCache, manifest: Manifest) -> None:
-        self._session, self._manifest = session, manifest
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        cache: KeyValueCache,
+        manifest: Manifest,
+        forward: type[ForwardPass] = ForwardPass,
+    ) -> None:
+        self._session, self._manifest, self._forward = session, manifest, forward
         self._cache = cache
         self._logits = np.empty((cache.places, 1, manifest.architecture.vocabulary), dtype=np.float32)
         self._decode: dict[int, ForwardPass] = {}
@@ -41,7 +47,7 @@ class Rows:
     def prefill(self, place: int, prompt_ids: Sequence[int]) -> NDArray[np.float32]:
         """Run a prompt at one place; return logits of its last token, shape (vocabulary,)."""
         length = len(prompt_ids)
-        prefill = ForwardPass(
+        prefill = self._forward(
             self._session, self._cache, self._manifest, length=length, first=place, logits=self._logits[:1]
         )
         return prefill.run(prompt_ids, total=length)
@@ -60,7 +66,7 @@ class Rows:
         """Run one token at each of the first places; return logits, shape (len(tokens), vocabulary)."""
         rows = len(tokens)
         if rows not in self._decode:
-            self._decode[rows] = ForwardPass(
+            self._decode[rows] = self._forward(
                 self._session, self._cache, self._manifest, length=1, rows=rows, logits=self._logits[:rows]
             )
         return self._decode[rows].run_rows(tokens, [position + 1 for position in positions])

@@ -31,30 +31,43 @@ from perjoule_backends.onnxruntime.manifest import (
     is_whole,
 )
 from perjoule_backends.onnxruntime.nodes import WEIGHTS_FILE, Layout
+from perjoule_backends.onnxruntime.precision import FLOAT32_ACTIVATIONS
 from perjoule_backends.onnxruntime.tensors import check_tensors, expected_shapes
-from perjoule_backends.onnxruntime.weights import Writer
 
 if TYPE_CHECKING:
     from perjoule.protocols import Progress
     from perjoule_backends.checkpoints.source import Weights
     from perjoule_backends.onnxruntime.architecture import Architecture
+    from perjoule_backends.onnxruntime.precision import Precision
 
 CONVERTER_VERSION = 8  # part of the cache key: raise it whenever a converted folder would differ
 _SCRATCH = ".converting-"
 _SLACK_BYTES = 64 << 20  # graphs, tokenizer, padding
 _STEM_BYTES = 80
+_GRAPHS = {
+    MODEL_FILE: {"all_positions": False},
+    MODEL_ALL_POSITIONS_FILE: {"all_positions": True},
+    MODEL_GENAI_FILE: {"all_positions": False, "lengths_from_mask": True},
+}
 
 
 def converted_folder(
-    gguf: Weights, sha256: str, arch: Architecture, quant: str, progress: Progress, *, fused_mlp: bool = False
+    gguf: Weights,
+    sha256: str,
+    arch: Architecture,
+    quant: str,
+    progress: Progress,
+    *,
+    fused_mlp: bool = False,
+    precision: Precision = FLOAT32_ACTIVATIONS,
 ) -> Path:
     """Return the converted folder, converting first if it is not cached.
 
-    ``fused_mlp`` makes one product of gate and up of each layer.
+    ``fused_mlp`` makes one product of gate and up of each layer; ``precision`` is that of activations.
     Raises ``InputError`` for a file whose tensors do not fit, ``HostError`` when the cache cannot be written.
     """
     check_tensors(gguf, arch)
-    what = f"{sha256} {quant} {CONVERTER_VERSION}{' fused_mlp' if fused_mlp else ''}"
+    what = f"{sha256} {quant} {CONVERTER_VERSION}{' fused_mlp' if fused_mlp else ''}{precision.key}"
     key = hashlib.sha256(what.encode()).hexdigest()[:24]
     target = cache_root() / "converted" / f"{_shortened(gguf.path.stem)}-{quant}-{key}"
     if is_whole(target):
@@ -77,7 +90,7 @@ def converted_folder(
             with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=target.parent) as folder:
                 scratch = Path(folder) / "whole"
                 scratch.mkdir()
-                _convert(gguf, arch, quant, scratch, progress, fused_mlp=fused_mlp)
+                _convert(gguf, arch, quant, scratch, progress, fused_mlp=fused_mlp, precision=precision)
                 _to_disk(scratch)
                 scratch.rename(target)
     except OSError as error:
@@ -109,16 +122,23 @@ def _to_disk(folder: Path) -> None:
 
 
 def _convert(
-    gguf: Weights, arch: Architecture, quant: str, folder: Path, progress: Progress, *, fused_mlp: bool
+    gguf: Weights,
+    arch: Architecture,
+    quant: str,
+    folder: Path,
+    progress: Progress,
+    *,
+    fused_mlp: bool,
+    precision: Precision,
 ) -> None:
     with (folder / WEIGHTS_FILE).open("wb") as file:
-        writer = Writer(gguf, arch, quant, file, fused_mlp=fused_mlp)
+        writer = precision.writer(gguf, arch, quant, file, fused_mlp=fused_mlp)
         for done in writer.write_all():
             progress("converting", done)
     layout = Layout(stored=writer.stored, forms=writer.forms)
-    graph.save(graph.build(arch, layout, all_positions=False), folder / MODEL_FILE)
-    graph.save(graph.build(arch, layout, all_positions=True), folder / MODEL_ALL_POSITIONS_FILE)
-    graph.save(graph.build(arch, layout, all_positions=False, lengths_from_mask=True), folder / MODEL_GENAI_FILE)
+    for file_name, kind in _GRAPHS.items():
+        nodes = precision.nodes(layout, arch.norm_epsilon)
+        graph.save(graph.build(arch, nodes, **kind), folder / file_name)
     tokenizer_sha256 = write_tokenizer(gguf.metadata, folder)
     config = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes())
     write_genai_config(arch, tuple(config["stop_ids"]), folder)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime as ort
-
 from perjoule.errors import InputError
 from perjoule.protocols import GREEDY, EngineOptions, Sampling
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
 from perjoule_backends.freed_memory import give_back
 from perjoule_backends.greedy_batch import GreedyBatch
 from perjoule_backends.onnxruntime.batch import Rows
-from perjoule_backends.onnxruntime.forward import ForwardPass, KeyValueCache
 from perjoule_backends.onnxruntime.manifest import MODEL_ALL_POSITIONS_FILE, MODEL_FILE, read_manifest
+from perjoule_backends.onnxruntime.providers import CpuProvider
 from perjoule_backends.refusals import refuse_length
 from perjoule_backends.sampling import Picker
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from perjoule.protocols import FinishReason, OnToken
 
-PROVIDER = "CPUExecutionProvider"
+ON_CPU = CpuProvider()
 
 
 class OnnxRuntimeEngine:
@@ -35,21 +33,23 @@ class OnnxRuntimeEngine:
     The cache has ``options.batch`` places; what generates alone does so at the first of them.
     """
 
-    def __init__(self, folder: Path, options: EngineOptions, context_tokens: int) -> None:
-        self._folder, self._options = folder, options
+    def __init__(
+        self, folder: Path, options: EngineOptions, context_tokens: int, provider: CpuProvider = ON_CPU
+    ) -> None:
+        self._folder, self._options, self._provider = folder, options, provider
         self._manifest = read_manifest(folder)
         self._context = context_tokens
         self._spinning = bool(options.extra.get("spinning", True))
         # Before the weights, and trimmed: parsing the vocabulary frees tens of MB that the peak would carry along.
         self.tokenizer = load_tokenizer(folder)
         give_back()
-        self._session = _session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
+        self._session = provider.session(folder / MODEL_FILE, options.threads, spinning=self._spinning)
         give_back()
-        self._cache = KeyValueCache(self._manifest, context_tokens, options.batch)
+        self._cache = provider.cache(self._manifest, context_tokens, options.batch)
         self._scorer: Scorer | None = None
         self._rows: Rows | None = None
         self._batch: GreedyBatch | None = None
-        self._decode = ForwardPass(self._session, self._cache, self._manifest, length=1)
+        self._decode = provider.forward(self._session, self._cache, self._manifest, length=1)
 
     def generate(
         self,
@@ -63,7 +63,7 @@ class OnnxRuntimeEngine:
         if self._batch is not None:
             self._end_batch()
         pick = Picker(sampling)
-        prefill = ForwardPass(self._session, self._cache, self._manifest, length=len(prompt_ids))
+        prefill = self._provider.forward(self._session, self._cache, self._manifest, length=len(prompt_ids))
         logits = prefill.run(prompt_ids, total=len(prompt_ids))
         for count in range(1, max_new_tokens + 1):
             token = pick(logits)
@@ -82,7 +82,7 @@ class OnnxRuntimeEngine:
         """Return an empty batch of ``options.batch`` places. It lasts until the next one, or until ``generate``."""
         self._end_batch()
         if self._rows is None:
-            self._rows = Rows(self._session, self._cache, self._manifest)
+            self._rows = Rows(self._session, self._cache, self._manifest, self._provider.forward)
         self._batch = GreedyBatch(self._rows)
         return self._batch
 
@@ -94,7 +94,7 @@ class OnnxRuntimeEngine:
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return logits of every position, shape (len(ids), vocabulary), from an empty cache."""
         if self._scorer is None:  # a second copy of the weights, so only once quality is asked for
-            self._scorer = Scorer(self._folder, self._options)
+            self._scorer = Scorer(self._folder, self._options, self._provider)
         return self._scorer.logits(ids)
 
     def effective_options(self) -> Mapping[str, Any]:
@@ -103,14 +103,12 @@ class OnnxRuntimeEngine:
             "inter_op_threads": 1,
             "spinning": self._spinning,
             "graph_optimization": "all",
-            "provider": PROVIDER,
             "context_tokens": self._context,
             "quant": self._manifest.quant,
             "fused_mlp": self._manifest.fused_mlp,
-            "activations": "float32" if self._manifest.quant == "fp32" else "float32, int8 inside MatMulNBits",
-            "kv_cache": "float32",
             "kv_cache_bytes": self._cache.nbytes,
             "batch": self._cache.places,
+            **self._provider.effective_options(self._manifest),
         }
 
     def close(self) -> None:
@@ -120,10 +118,10 @@ class OnnxRuntimeEngine:
 class Scorer:
     """Logits of all positions, for quality; loads only the graph that gives them."""
 
-    def __init__(self, folder: Path, options: EngineOptions) -> None:
-        self._manifest = read_manifest(folder)
+    def __init__(self, folder: Path, options: EngineOptions, provider: CpuProvider = ON_CPU) -> None:
+        self._manifest, self._provider = read_manifest(folder), provider
         spinning = bool(options.extra.get("spinning", True))
-        self._session = _session(folder / MODEL_ALL_POSITIONS_FILE, options.threads, spinning=spinning)
+        self._session = provider.session(folder / MODEL_ALL_POSITIONS_FILE, options.threads, spinning=spinning)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return logits of every position, shape (len(ids), vocabulary), from an empty cache."""
@@ -132,15 +130,6 @@ class Scorer:
                 f"{len(ids)} tokens to score; the model holds 1 to {self._manifest.architecture.context}",
                 hint="score a shorter text",
             )
-        cache = KeyValueCache(self._manifest, len(ids))
-        return ForwardPass(self._session, cache, self._manifest, length=len(ids), positions=len(ids)).run_all(ids)
-
-
-def _session(path: Path, threads: int, *, spinning: bool) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=[PROVIDER])
+        cache, length = self._provider.cache(self._manifest, len(ids)), len(ids)
+        forward = self._provider.forward(self._session, cache, self._manifest, length=length, positions=length)
+        return forward.run_all(ids)

@@ -9,7 +9,6 @@ import msgspec
 from perjoule.errors import InputError
 from perjoule.quality.fidelity import compare, load_corpus
 from perjoule_backends.checkpoints.tokenizer import load_tokenizer
-from perjoule_backends.onnxruntime.engine import Scorer
 from perjoule_backends.onnxruntime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from perjoule.protocols import EngineOptions, Prepared, Progress
+    from perjoule.protocols import EngineOptions, LogitsEngine, Prepared, Progress
 
 
 def measure_fidelity(
-    candidate: Prepared, reference: Prepared, options: EngineOptions, progress: Progress
+    candidate: Prepared, scorer: LogitsEngine, reference: LogitsEngine, options: EngineOptions, progress: Progress
 ) -> dict[str, Any]:
     """Return KL divergence (nats), share of equal top tokens, corpus digest and the worst error of one matrix.
 
@@ -37,12 +36,11 @@ def measure_fidelity(
                 f"fidelity corpus: {listed.file} has only {len(ids)} of {corpus.tokens_per_text} tokens",
                 hint="this tokenizer is too coarse for the pinned corpus",
             )
-    scorers = Scorer(reference.path, options), Scorer(candidate.path, options)
 
     def pairs() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         for done, ids in enumerate(texts):
             progress("comparing with the file's own weights", done / len(texts))
-            yield scorers[0].logits(ids), scorers[1].logits(ids)
+            yield reference.logits(ids), scorer.logits(ids)
 
     found = compare(pairs())
     errors = read_manifest(candidate.path).relative_error

@@ -7,7 +7,7 @@ last of them; ``total_sequence_length`` is the longest of the batch. What lies b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -89,21 +89,30 @@ class ForwardPass:
         self._logits = np.empty(shape, dtype=np.float32) if logits is None else logits
         self._cache = cache
         self._binding = binding = session.io_binding()
+        self._bind_inputs(binding)
+        binding.bind_output("logits", "cpu", 0, np.float32, shape, self._logits.ctypes.data)
+        cache.bind(binding, first, rows)
+
+    def _bind_inputs(self, binding: ort.IOBinding) -> None:
         for name, array in (
             ("input_ids", self._ids),
             ("seqlens_k", self._last),
             ("total_sequence_length", self._total),
         ):
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        binding.bind_output("logits", "cpu", 0, np.float32, shape, self._logits.ctypes.data)
-        cache.bind(binding, first, rows)
+            self._bind_from_host(binding, name, array)
+
+    def _bind_from_host(self, binding: ort.IOBinding, name: str, array: NDArray[Any]) -> None:
+        binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def _go(self) -> None:
+        self._session.run_with_iobinding(self._binding)
 
     def run(self, ids: Sequence[int], *, total: int) -> NDArray[np.float32]:
         """Run one row on ``ids``, the last of ``total`` tokens; return logits of the last one, shape (vocabulary,)."""
         self._ids[0, :] = ids
         self._last[0] = total - 1
         self._total[()] = total
-        self._session.run_with_iobinding(self._binding)
+        self._go()
         last: NDArray[np.float32] = self._logits[0, -1]
         return last
 
@@ -119,7 +128,7 @@ class ForwardPass:
         self._last[:] = totals
         self._last -= 1
         self._total[()] = max(totals)
-        self._session.run_with_iobinding(self._binding)
+        self._go()
         last: NDArray[np.float32] = self._logits[:, -1]
         return last
 

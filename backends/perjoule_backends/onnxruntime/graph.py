@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from perjoule_backends.onnxruntime.attention import Attention
-from perjoule_backends.onnxruntime.nodes import CONTRIB, FUSED, Layout, Nodes
+from perjoule_backends.onnxruntime.nodes import CONTRIB, FUSED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
     from perjoule_backends.onnxruntime.architecture import Architecture
+    from perjoule_backends.onnxruntime.nodes import Nodes
 
 OPSET, CONTRIB_OPSET = 18, 1
 
 
-def build(arch: Architecture, layout: Layout, *, all_positions: bool, lengths_from_mask: bool = False) -> ModelProto:
+def build(arch: Architecture, nodes: Nodes, *, all_positions: bool, lengths_from_mask: bool = False) -> ModelProto:
     """Build the model: logits of the last position only, or of all positions (for quality).
 
+    ``nodes``, which are still empty, decide in which precision it computes.
     Lengths come as the inputs ``seqlens_k`` and ``total_sequence_length``, or are counted in an ``attention_mask`` as
     ONNX Runtime GenAI gives it.
     """
-    return _Builder(arch, layout, lengths_from_mask=lengths_from_mask).build(all_positions=all_positions)
+    return _Builder(arch, nodes, lengths_from_mask=lengths_from_mask).build(all_positions=all_positions)
 
 
 def save(model: ModelProto, path: Path) -> None:
@@ -39,9 +41,8 @@ def save(model: ModelProto, path: Path) -> None:
 
 
 class _Builder:
-    def __init__(self, arch: Architecture, layout: Layout, *, lengths_from_mask: bool) -> None:
-        self._arch, self._lengths_from_mask = arch, lengths_from_mask
-        self._nodes = Nodes(layout, arch.norm_epsilon)
+    def __init__(self, arch: Architecture, nodes: Nodes, *, lengths_from_mask: bool) -> None:
+        self._arch, self._nodes, self._lengths_from_mask = arch, nodes, lengths_from_mask
 
     def build(self, *, all_positions: bool) -> ModelProto:
         arch, nodes = self._arch, self._nodes
@@ -58,7 +59,7 @@ class _Builder:
         _, normed = nodes.sum_and_norm(hidden, skip, "output_norm")
         if not all_positions:
             normed = self._last_position(normed)
-        nodes.matmul(normed, "head", arch.vocabulary, arch.hidden, output="logits")
+        nodes.logits(normed, arch.vocabulary, arch.hidden)
         graph = helper.make_graph(
             nodes.made, "decoder", self._inputs(), self._outputs(), initializer=nodes.initializers
         )  # fmt: skip
@@ -77,7 +78,7 @@ class _Builder:
                 helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []),
             ]
         return inputs + [
-            helper.make_tensor_value_info(f"past_key_values.{layer}.{part}", TensorProto.FLOAT, past)
+            helper.make_tensor_value_info(f"past_key_values.{layer}.{part}", self._nodes.activations, past)
             for layer in range(arch.layers)
             for part in ("key", "value")
         ]
@@ -89,7 +90,7 @@ class _Builder:
             "logits", TensorProto.FLOAT, ["batch", 1 if self._lengths_from_mask else "positions", arch.vocabulary]
         )
         return [logits] + [
-            helper.make_tensor_value_info(f"present.{layer}.{part}", TensorProto.FLOAT, present)
+            helper.make_tensor_value_info(f"present.{layer}.{part}", self._nodes.activations, present)
             for layer in range(arch.layers)
             for part in ("key", "value")
         ]

@@ -18,7 +18,7 @@ CONTRIB = "com.microsoft"
 WEIGHTS_FILE = "weights.bin"
 FUSED = "gate_up"  # gate and up of an MLP as one matrix, where a folder has it
 INT8_ACTIVATIONS = 4  # MatMulNBits accuracy_level; without it 8-bit weights take a path 200 times slower
-_ELEMENT_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.UINT8: 1}
+_ELEMENT_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1}
 
 
 class Stored(Record, frozen=True, kw_only=True):
@@ -46,6 +46,8 @@ class Layout(Record, frozen=True, kw_only=True):
 
 class Nodes:
     """Collects nodes and the initializers they use. A value is known by the name of the output that it comes from."""
+
+    activations: int = TensorProto.FLOAT  # of what flows between nodes, and of keys and values
 
     def __init__(self, layout: Layout, epsilon: float) -> None:
         self.made: list[NodeProto] = []
@@ -75,7 +77,7 @@ class Nodes:
 
     def constant(self, name: str, values: NDArray[np.int64] | NDArray[np.float32]) -> str:
         """Use a small constant. It stays inline: external ones are invisible to shape inference."""
-        element = TensorProto.FLOAT if values.dtype.kind == "f" else TensorProto.INT64
+        element = self.activations if values.dtype.kind == "f" else TensorProto.INT64
         self._used[name] = helper.make_tensor(name, element, values.shape, values.reshape(-1).tolist())
         return name
 
@@ -99,6 +101,10 @@ class Nodes:
         if not form.block:
             return self.add("Gather", [self.weight(f"{name}.weight"), ids], [f"{name}.out"])
         inputs = [self.weight(f"{name}.codes"), ids, self.weight(f"{name}.scales")]
+        return self.gather_blocks(inputs, name, form)
+
+    def gather_blocks(self, inputs: list[str], name: str, form: Form) -> str:
+        """Look up rows of a matrix in blocks; ``inputs`` are its integers, the numbers of the rows and its scales."""
         return self.add(
             "GatherBlockQuantized", inputs, [f"{name}.out"], CONTRIB,
             bits=form.bits, block_size=form.block, gather_axis=0, quantize_axis=1,
@@ -107,6 +113,10 @@ class Nodes:
     def has(self, name: str) -> bool:
         """Tell whether there is a matrix of this name."""
         return name in self._layout.forms
+
+    def logits(self, x: str, rows: int, columns: int) -> None:
+        """Multiply by the head; the output is float32."""
+        self.matmul(x, "head", rows, columns, output="logits")
 
     def matmul(self, x: str, name: str, rows: int, columns: int, *, bias: bool = False, output: str = "") -> str:
         """Multiply the last axis, ``columns`` wide, by a matrix of ``rows`` rows."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ALIGNMENT = 4096  # a page: ONNX Runtime maps external data instead of reading it
 _ROWS_AT_ONCE_BYTES = 64 << 20
+_ELEMENTS = {"uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 _LARGEST = 1e18  # of a weight: its square is still finite in float32
 
 
@@ -112,6 +113,7 @@ class Writer:
         for name, rows in self._pieces(*matrix.sources):
             dense = self._values(name, rows)
             chunk_codes, chunk_scales = self._kept(name, rows, dense, form) if exact else quantize(dense, form)
+            chunk_scales = self._stored_as(chunk_scales)
             lost += float(np.square(dequantize(chunk_codes, chunk_scales, form) - dense).sum(dtype=np.float64))
             kept += float(np.square(dense).sum(dtype=np.float64))
             weights += dense.size
@@ -171,10 +173,14 @@ class Writer:
         self.matrix_weights += weights
         self.matrix_bytes += nbytes
 
+    def _stored_as(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return scales as they are stored, before the error that they make is counted."""
+        return values
+
     def _put(self, name: str, values: NDArray[np.uint8] | NDArray[np.float32], *, streamed: bool) -> None:
         position = self._file.tell()
         self._file.write(b"\0" * (-position % _ALIGNMENT))
-        element = TensorProto.UINT8 if values.dtype == np.uint8 else TensorProto.FLOAT
+        element = _ELEMENTS[values.dtype.name]
         self.stored[name] = Stored(name=name, element=element, shape=values.shape, offset=self._file.tell())
         self._file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         self.unique_bytes += values.nbytes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perjoule.errors import EngineError, HostError, PerjouleError, UsageError
 from perjoule.protocols import BackendInfo, EngineOptions, Prepared
+from perjoule_backends.devices import count_as_nvml, cuda_index, device_names, refuse_absent_gpu
 from perjoule_backends.refusals import first_line
 from perjoule_backends.transformers.settings import settings_of
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from perjoule_backends.checkpoints.dequantized import Kind
 
 INSTALL = "pip install 'perjoule[transformers]'"
+BUILD = "install a build of torch with CUDA"
 NEEDED = ("torch", "transformers", "accelerate")
 QUANTS: dict[str, Kind] = {"faithful": "fp32", "fp32": "fp32", "bf16": "bf16"}
-_GPUS = 8  # names offered; whether there is such a board is seen when a model is prepared
 _GPU_LIBRARY = "libtorch_cuda*"
 
 
@@ -34,6 +35,7 @@ class TransformersBackend:
             quants=tuple(QUANTS),
             available=_missing() is None,
             install=INSTALL,
+            more_devices=f"cuda:N (experimental): {BUILD}",
         )
 
     def engine_version(self) -> str:
@@ -64,6 +66,7 @@ class TransformersBackend:
 
     def load(self, prepared: Prepared, options: EngineOptions) -> Engine:
         settings = settings_of(options.extra)
+        count_as_nvml()
         try:
             from perjoule_backends.transformers.engine import TransformersEngine  # noqa: PLC0415
 
@@ -86,7 +89,7 @@ def _devices() -> tuple[str, ...]:
     spec = find_spec("torch")
     if spec is None or spec.origin is None or not any((Path(spec.origin).parent / "lib").glob(_GPU_LIBRARY)):
         return ("cpu",)
-    return ("cpu", *(f"cuda:{number}" for number in range(_GPUS)))
+    return device_names(cuda=True)
 
 
 def _check(options: EngineOptions) -> None:
@@ -97,11 +100,8 @@ def _check(options: EngineOptions) -> None:
         raise UsageError(
             f"the transformers backend has no --quant {options.quant!r}", hint=f"one of: {', '.join(QUANTS)}"
         )
-    if options.device not in _devices():
-        raise UsageError(
-            f"this build of torch has no device {options.device!r}",
-            hint="use --device cpu, or install a build of torch with CUDA",
-        )
+    if cuda_index(options.device) is not None and options.device not in _devices():
+        raise UsageError(f"this build of torch has no device {options.device!r}", hint=f"use --device cpu, or {BUILD}")
     if options.batch != 1:
         raise UsageError(f"a batch of {options.batch} sequences: this backend serves one at a time", hint="use 1")
     if options.device != "cpu":
@@ -109,10 +109,12 @@ def _check(options: EngineOptions) -> None:
 
 
 def _refuse_absent_gpu(device: str) -> None:
+    refuse_absent_gpu(device)
+    count_as_nvml()
     import torch  # noqa: PLC0415 - only where it runs
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(device.partition(":")[2]) >= count:
+    if (cuda_index(device) or 0) >= count:
         raise HostError(
             f"there is no device {device}: torch {torch.__version__} sees {count} GPU(s)",
             hint="use --device cpu, or check the driver: nvidia-smi must run",

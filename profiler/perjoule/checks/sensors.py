@@ -40,6 +40,18 @@ def _only_simulated_readers(result: RunResult) -> Iterator[Check]:
         )
 
 
+def _never_on_hardware(result: RunResult) -> Iterator[Check]:
+    device = result.backend.device
+    if device.startswith("cuda"):
+        yield Check(
+            code="device_never_on_hardware",
+            severity="note",
+            message=f"{result.backend.name} on {device} is experimental: its authors have never run it on a GPU",
+            hint="compare time and quality with --device cpu, and tell the authors what you saw",
+            data={"device": device},
+        )
+
+
 def _meter_notes(result: RunResult) -> Iterator[Check]:
     notes = {m.domain: m.note for m in result.meters if m.note}
     if notes:
@@ -123,6 +135,7 @@ def _beyond_roofline(result: RunResult) -> Iterator[Check]:
 RULES: tuple[Callable[[RunResult], Iterator[Check]], ...] = (
     _simulated_sensors,
     _only_simulated_readers,
+    _never_on_hardware,
     _meter_notes,
     _implausible_energy,
     _modelled_energy,

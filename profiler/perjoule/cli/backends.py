@@ -20,5 +20,6 @@ def execute(args: argparse.Namespace) -> int:
     for name in registry.names("perjoule.backends"):
         info = registry.backend(name).info()
         state = "available" if info.available else f"missing: {info.install}"
-        print(printable(f"{name:<14} {state:<12} {info.summary}"))  # noqa: T201
+        boards = "" if len(info.devices) < 2 else "; cuda:N (experimental)"  # noqa: PLR2004 - the CPU and more
+        print(printable(f"{name:<14} {state:<12} {info.summary}{boards}"))  # noqa: T201
     return 0

@@ -29,7 +29,7 @@ class RequestDriver:
     def __init__(self, link: Link, clock: Clock, job: messages.MeasureJob, engine: Engine) -> None:
         self._link, self._clock, self._job, self._engine = link, clock, job, engine
         self.prompts = Prompts(job, engine.tokenizer)
-        self.holder = memory.Holder(job.prepared.server, job.server_pid)
+        self.holder = memory.Holder(job.prepared.server, job.server_pid, job.options.device)
         self._kept = True  # the parent's verdict on the last request
 
     def run(self) -> None:

@@ -78,7 +78,7 @@ class NvmlMeter:
         self._poller: GaugePoller | None = None
 
     def probe(self) -> Probe:
-        nvml = _opened() if self._nvml is None else self._nvml
+        nvml = opened() if self._nvml is None else self._nvml
         if isinstance(nvml, MeterRefusal):
             return Probe(refusals=(nvml,))
         self._nvml, self._counting, self._powered = nvml, [], {}
@@ -261,7 +261,7 @@ def gpu_facts() -> tuple[GpuFacts, ...]:
 
     A board that does not answer is left out: it is an absent fact here, and the meter says why.
     """
-    nvml = _opened()
+    nvml = opened()
     if isinstance(nvml, MeterRefusal):
         return ()
     found: list[GpuFacts] = []
@@ -277,7 +277,7 @@ def gpu_facts() -> tuple[GpuFacts, ...]:
     return tuple(found)
 
 
-def _opened() -> Any:
+def opened() -> Any:
     """Return the initialised library, or a refusal."""
     try:
         import pynvml  # noqa: PLC0415 - provided by nvidia-ml-py; opens no driver by itself

@@ -40,6 +40,16 @@ def test_a_quiet_run_is_publishable_and_its_joules_are_called_modelled():
     assert result.created_utc == "2026-01-02T03:04:05Z"
 
 
+def test_a_run_on_a_gpu_says_that_none_was_ever_seen_and_has_no_joules_of_the_processor_alone():
+    result = make_result()
+    backend = msgspec.structs.replace(result.backend, device="cuda:0")
+    on_gpu = derive(msgspec.structs.replace(result, backend=backend))
+    assert codes(on_gpu)["device_never_on_hardware"] == "note"
+    assert "device_never_on_hardware" not in codes(result)
+    assert on_gpu.metrics["energy_j_per_output_token"] is None
+    assert "the engine ran on cuda:0" in on_gpu.metrics["energy_j_per_output_token_missing"]
+
+
 def test_deriving_again_changes_nothing():
     result = make_result()
     assert derive(result) == result

@@ -138,6 +138,8 @@ def test_what_an_engine_cannot_do_is_refused_with_what_it_can():
     refuse_impossible(plain, INFO, 2)
     assert "it has: faithful, int8" in refused(int4)
     assert "it has: cpu" in refused(gpu)
+    more = msgspec.structs.replace(INFO, more_devices="cuda:N: pip install it")
+    assert "it has: cpu; cuda:N: pip install it" in refused(gpu, more)
     assert "not installed | x" in refused(plain, msgspec.structs.replace(INFO, available=False))
     assert "--threads 2: this process may use 1 to 1" in refused(plain, cpus=1)
 
