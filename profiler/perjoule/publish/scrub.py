@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -138,43 +138,38 @@ def texts_of(result: RunResult) -> Texts:
     thousands of numbers: nothing is done twice, and nothing with numbers.
     """
     found: dict[str, dict[str, None]] = {}
-    _collect(result, "", found, {})
+    _collect(result, "", found)
     return [(at, text) for at, texts in found.items() for text in texts if not _is_digest(at, text)]
 
 
-def _collect(value: Any, at: str, found: dict[str, dict[str, None]], below: dict[tuple[str, str], str]) -> None:
-    """Add the texts inside a record, object or list to ``found``; ``below`` remembers the ways to keys."""
+def _collect(value: Any, at: str, found: dict[str, dict[str, None]]) -> None:
+    """Add the texts inside a record, object or list to ``found``."""
     kind = type(value)
     if kind is str:
         found.setdefault(at, {})[value] = None
     elif kind is tuple or kind is list:
         if not set(map(type, value)) <= _TEXTLESS:
             for inside in value:
-                _collect(inside, at, found, below)
+                _collect(inside, at, found)
     elif kind is dict:
         for key, inside in value.items():
-            way = _way(at, key, below)
+            way = f"{at}.{key}" if at else key
             found.setdefault(way, {})[key] = None
-            _collect(inside, way, found, below)
+            _collect(inside, way, found)
     elif isinstance(value, msgspec.Struct):
-        for name in _may_hold_text(type(value)):
+        for name, way in _may_hold_text(type(value), at):
             inside = getattr(value, name)
             if type(inside) not in _TEXTLESS:
-                _collect(inside, _way(at, name, below), found, below)
+                _collect(inside, way, found)
 
 
-def _way(at: str, key: str, below: dict[tuple[str, str], str]) -> str:
-    way = below.get((at, key))
-    if way is None:
-        way = below[at, key] = f"{at}.{key}" if at else key
-    return way
-
-
-@cache
-def _may_hold_text(record: type[msgspec.Struct]) -> tuple[str, ...]:
-    """Return the fields of a record that are not declared to hold numbers, truth values or nothing."""
+@lru_cache(maxsize=1024)
+def _may_hold_text(record: type[msgspec.Struct], at: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields of a record that are not declared to hold numbers, truth values or nothing, and their keys."""
     return tuple(
-        field.name for field in msgspec.structs.fields(record) if not {field.type, *get_args(field.type)} <= _NUMBERS
+        (field.name, f"{at}.{field.encode_name}" if at else field.encode_name)
+        for field in msgspec.structs.fields(record)
+        if not {field.type, *get_args(field.type)} <= _NUMBERS
     )
 
 

@@ -8,6 +8,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from perjoule.records import Record
+from perjoule.stats.intervals import stdev
 from perjoule.stats.widening import lag1, variance_inflation
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def leftover_ramp(groups: Sequence[Sequence[float]]) -> Leftover | None:
         return None
     from scipy.special import stdtr  # noqa: PLC0415 - heavy; only once results are computed
 
-    mean, error = statistics.fmean(falls), statistics.stdev(falls) / math.sqrt(n)
+    mean, error = statistics.fmean(falls), stdev(falls) / math.sqrt(n)
     p = float(stdtr(n - 1, -mean / error)) if error else float(mean <= 0)
     return Leftover(processes=n, fall=math.expm1(mean), p=p)
 
