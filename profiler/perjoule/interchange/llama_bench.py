@@ -28,8 +28,9 @@ from perjoule.interchange.record import (
     flattened,
     with_id,
 )
-from perjoule.interchange.strict import MAX_EXACT, fact, parsed, read_bytes, text_of
+from perjoule.interchange.strict import MAX_EXACT, fact, read_bytes, text_of
 from perjoule.records import UNSET, Missing, ToolFacts
+from perjoule.store.strict_json import strict_json
 
 NAME = "llama-bench"
 MOST_TESTS = 1000  # each becomes a file
@@ -80,7 +81,7 @@ def _form(text: str, source: str) -> str:
 
 
 def _from_json(text: str, source: str) -> list[dict[str, Any]]:
-    content = parsed(text, source, f"{_HINT}; a run that was cut short leaves a whole file only as jsonl")
+    content = strict_json(text, source, f"{_HINT}; a run that was cut short leaves a whole file only as jsonl")
     tests = content if isinstance(content, list) else [content]
     if not all(isinstance(test, dict) for test in tests):
         raise InputError(f"{source}: not a list of tests", hint=_HINT)
@@ -89,7 +90,7 @@ def _from_json(text: str, source: str) -> list[dict[str, Any]]:
 
 def _from_lines(text: str, source: str) -> list[dict[str, Any]]:
     numbered = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-    tests = [parsed(line, f"{source}: line {n}", _HINT) for n, line in numbered]
+    tests = [strict_json(line, f"{source}: line {n}", _HINT) for n, line in numbered]
     if not all(isinstance(test, dict) for test in tests):
         raise InputError(f"{source}: a line that is no test", hint=_HINT)
     return tests

@@ -27,8 +27,9 @@ from perjoule.interchange.record import (
     flattened,
     with_id,
 )
-from perjoule.interchange.strict import MAX_EXACT, fact, parsed, read_bytes, text_of
+from perjoule.interchange.strict import MAX_EXACT, fact, read_bytes, text_of
 from perjoule.records import UNSET, Missing, ToolFacts
+from perjoule.store.strict_json import strict_json
 
 NAME = "optimum-benchmark"
 _HINT = "give a benchmark.json that optimum-benchmark wrote for text generation"
@@ -52,7 +53,7 @@ def read_optimum_benchmark(path: str | Path) -> list[ImportedRecord]:
     """Return the one record of the file. Raises ``InputError`` for another file, and one without text generation."""
     source = str(path)
     data = read_bytes(Path(path), _HINT)
-    content = parsed(text_of(data, source, _HINT), source, _HINT)
+    content = strict_json(text_of(data, source, _HINT), source, _HINT)
     if not isinstance(content, dict):
         raise InputError(f"{source}: not a file of optimum-benchmark", hint=_HINT)
     config, report = (content.get("config"), content["report"]) if "report" in content else ({}, content)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from perjoule.errors import InputError
-from perjoule.interchange.strict import parsed, read_bytes, text_of
+from perjoule.interchange.strict import read_bytes, text_of
 from perjoule.records import UNSET, Missing, Reason, Record, ToolFacts
 from perjoule.store import write_whole
 from perjoule.store.canonical import canonical_json
+from perjoule.store.strict_json import strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,7 @@ def save_imported(record: ImportedRecord, folder: Path) -> Path:
 def load_imported(path: str | Path) -> ImportedRecord:
     """Return a record that ``perjoule import`` wrote. Raises ``InputError``, also where it was changed since."""
     source = str(path)
-    content = parsed(text_of(read_bytes(Path(path), _HINT), source, _HINT), source, _HINT)
+    content = strict_json(text_of(read_bytes(Path(path), _HINT), source, _HINT), source, _HINT)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise InputError(f"{source}: not an imported record: no schema {SCHEMA}", hint=_HINT)
     version = content.get("schema_version")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from perjoule.errors import InputError
 
@@ -13,7 +11,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 64 * 1024 * 1024  # as of a result, perjoule.store.read
-MAX_DEPTH = 32
 MAX_EXACT = 2**53  # larger integers are not JSON numbers everywhere (RFC 8785), so they are kept as strings
 _FOLDERS = re.compile(r"^(~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\)|[\\/].*\.(gguf|safetensors|onnx)$", re.IGNORECASE)
 
@@ -38,48 +35,6 @@ def text_of(data: bytes, source: str, hint: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{source}: not UTF-8 text", hint=hint) from None
-
-
-def parsed(text: str, source: str, hint: str) -> Any:
-    """Return strict JSON: no NaN, no key twice, no number that is infinite, not nested deep. Raises ``InputError``."""
-    try:
-        content = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError:
-        raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=hint) from None
-    except ValueError as error:
-        raise InputError(f"{source}: not strict JSON: {error}", hint=hint) from None
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return content
-    raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=hint)
-
-
-def _children(node: object) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:64]!r} is given twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not allowed")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:32]} is too large")
-    return value
 
 
 def fact(value: Any) -> Any:

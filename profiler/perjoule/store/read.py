@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from perjoule.errors import InputError
 from perjoule.records import SCHEMA_VERSION, RunResult
 from perjoule.store import migrate
+from perjoule.store.strict_json import MAX_DEPTH, strict_json
 from perjoule.store.write import encode
 
 MAX_BYTES = 64 * 1024 * 1024
-MAX_DEPTH = 32
 _TOO_DEEP = b"\n" + b" " * MAX_DEPTH  # lines are indented by one space a level
 _HINT = "give a result file that `perjoule run` wrote"
 
@@ -66,7 +64,7 @@ def decode(data: bytes, source: str) -> RunResult:
 
 
 def _slowly(data: bytes, source: str) -> RunResult:
-    return _converted(_parsed(data, source), source)
+    return _converted(strict_json(data, source, _HINT), source)
 
 
 def _as_written(data: bytes) -> RunResult | None:
@@ -91,19 +89,8 @@ def _decoder() -> msgspec.json.Decoder[RunResult]:
 
 def raw(path: str | Path) -> dict[str, Any]:
     """Return a result file as it is written, of whatever version this perjoule reads. Raises ``InputError``."""
-    content: dict[str, Any] = _parsed(_read(Path(path)), str(path))
+    content: dict[str, Any] = strict_json(_read(Path(path)), str(path), _HINT)
     _refuse_version(content, str(path))
-    return content
-
-
-def _parsed(data: bytes, source: str) -> Any:
-    try:
-        content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite)
-    except RecursionError:
-        raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=_HINT) from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are kinds of it
-        raise InputError(f"{source}: not strict JSON: {error}", hint=_HINT) from None
-    _refuse_depth(content, source)
     return content
 
 
@@ -131,38 +118,3 @@ def _refuse_version(content: object, source: str) -> None:
             f"{source}: schema version {version} is newer than this perjoule reads ({SCHEMA_VERSION})",
             hint="update perjoule",
         )
-
-
-def _refuse_depth(content: object, source: str) -> None:
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return
-    raise InputError(f"{source}: nested deeper than {MAX_DEPTH} levels", hint=_HINT)
-
-
-def _children(node: object) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(n for n in names if names.count(n) > 1)
-        raise ValueError(f"the key {twice!r} is given twice")
-    return found
-
-
-def _no_constants(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not allowed")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:32]} is too large")
-    return value
