@@ -14,6 +14,7 @@ import llama_cpp
 import numpy as np
 
 from perjoule.errors import EngineError, InputError
+from perjoule_backends.devices import cuda_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,14 +54,15 @@ class Model:
         _errors.clear()
         params = llama_cpp.llama_model_default_params()
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP if mmap else llama_cpp.LLAMA_LOAD_MODE_NONE
-        if device == "cpu":
+        board = cuda_index(device)
+        if board is None:
             self._no_devices = (ctypes.c_void_p * 1)(None)  # a list that ends at once: none of the boards there may be
             params.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
             params.n_gpu_layers = 0
         else:
             _refuse_without_gpu(device)
             params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE
-            params.main_gpu = int(device.partition(":")[2])
+            params.main_gpu = board
             params.n_gpu_layers = -1  # all
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
