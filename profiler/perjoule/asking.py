@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from perjoule.messages import Question
+from perjoule.records import UNSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,11 +24,12 @@ def questions_of(scenario: Scenario, process: int) -> tuple[Question, ...]:
         from perjoule.quality.questions import max_new_tokens, share_of  # noqa: PLC0415 - only where something is asked
 
         found = _asked(scenario)
-        longest = max_new_tokens(scenario.tasks, scenario.new_tokens)
+        thinking = None if scenario.thinking is UNSET else scenario.thinking == "on"
+        longest = max_new_tokens(scenario.tasks, scenario.new_tokens, thinking=bool(thinking))
         return tuple(
             Question(
                 id=name, prompt=found[name].prompt, system=found[name].system, chat=True,
-                max_new_tokens=longest[found[name].task],
+                max_new_tokens=longest[found[name].task], thinking=thinking,
             )
             for name in share_of(tuple(found), process, scenario.min_processes)
         )  # fmt: skip

@@ -30,7 +30,8 @@ class Question(Record, frozen=True, kw_only=True):
     """One request that says something of its own: a question in the model's chat template, or a passage to be read.
 
     ``id`` names it in the result; ``chat``: it is put as a user's message, behind ``system`` if there is one, and the
-    answer ends where the model ends it, or after ``max_new_tokens``.
+    answer ends where the model ends it, or after ``max_new_tokens``. ``thinking``: what the template's switch for it
+    is set to; None leaves it as it ships.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Question(Record, frozen=True, kw_only=True):
     system: str | None = None
     chat: bool
     max_new_tokens: int
+    thinking: bool | None = None
 
 
 class MeasureJob(Record, frozen=True, kw_only=True, tag_field="job", tag="measure"):

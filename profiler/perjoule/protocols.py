@@ -42,10 +42,13 @@ class Tokenizer(Protocol):
 class ChatTokenizer(Protocol):
     """Optional capability of a tokenizer: conversations as the model was trained to read them."""
 
-    def chat_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
+    def chat_ids(
+        self, conversations: Sequence[Sequence[Mapping[str, str]]], *, thinking: bool | None = None
+    ) -> list[list[int]]:
         """Return the ids of each conversation, a list of messages with ``role`` and ``content``, up to the answer.
 
-        Raises ``InputError`` where the checkpoint carries no chat template.
+        ``thinking`` sets the template's switch for it; None leaves it as it ships. Raises ``InputError`` where the
+        checkpoint carries no chat template, or one without such a switch that is to be set.
         """
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec import UnsetType
 
 from perjoule.errors import InputError, UsageError
 from perjoule.load.prompts import corpus_sha256
-from perjoule.records import Record, ScenarioFacts
+from perjoule.records import UNSET, Record, ScenarioFacts
 from perjoule.store.canonical import canonical_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Rigor = Literal["quick", "standard", "strict"]
 Shape = Literal["single-stream", "multi-stream", "offline", "server", "cold-start", "idle"]
 Arrivals = Literal["poisson", "constant", "recorded"]
 PageCache = Literal["warm", "dropped"]
+Switch = Literal["on", "off"]
 SweepKey = Literal["threads", "batch", "clients", "prompt_tokens", "new_tokens", "rate_per_s"]
 
 _PACKAGE = "perjoule_scenarios"  # reached by name: perjoule does not import it
@@ -124,6 +126,7 @@ class Scenario(Record, frozen=True, kw_only=True):
     levels: tuple[int, ...] = ()  # of difficulty
     languages: tuple[str, ...] = ()  # of the questions; with ``passages`` those that are read
     items: int = 0  # questions of each task, language and level
+    thinking: Switch | UnsetType = UNSET  # of models whose chat template has a switch for it; left out: as it ships
     passages: bool = False  # the same text is read in every language
     questions_sha256: str = ""  # filled in on loading: of all questions and their answers, or of the passages
     page_cache: PageCache = "warm"  # dropped: the model's files are read from the disk again
@@ -200,6 +203,8 @@ def _impossible_questions(scenario: Scenario) -> Iterator[str]:
         yield f"{asked[0]} belongs to single-stream, and ends with its last question"
     if not asked:
         yield from (f"{key} belongs to tasks or passages" for key, value in of_them.items() if value)
+    if scenario.thinking is not UNSET and not scenario.tasks:
+        yield "thinking belongs to tasks: nothing else is put in the model's chat template"
     if scenario.tasks and scenario.items < 1:
         yield "tasks needs items: how many questions of each task, language and level"
     if scenario.passages and (scenario.levels or scenario.items):
@@ -300,7 +305,8 @@ def with_overrides(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
         spec |= _RIGOR[rigor]
     for key, value in changes.items():
         table, dot, inner = key.partition(".")
-        known = sorted((set(spec) - _FIXED - set(_TABLES)) | {f"{t}.{k}" for t, keys in _TABLES.items() for k in keys})
+        plain = set(Scenario.__struct_fields__) - _FIXED - set(_TABLES)
+        known = sorted(plain | {f"{name}.{inside}" for name, keys in _TABLES.items() for inside in keys})
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3) or known
             raise UsageError(f"--set {key}: a scenario has no such key", hint=f"known: {', '.join(near)}")

@@ -9,7 +9,12 @@ import pytest
 from fixtures_checkpoints import checkpoint_path
 
 from perjoule.errors import InputError
-from perjoule_backends.checkpoints.chat_template import MAX_TEMPLATE_CHARACTERS, chat_prompts, render
+from perjoule_backends.checkpoints.chat_template import (
+    MAX_TEMPLATE_CHARACTERS,
+    chat_prompts,
+    render,
+    thinking_prompts,
+)
 from perjoule_backends.checkpoints.gguf import read_gguf
 from perjoule_backends.checkpoints.tokenizer import CONFIG_FILE, load_tokenizer, write_tokenizer
 
@@ -82,6 +87,23 @@ def test_a_checkpoint_without_a_template_is_said(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(json.dumps({"chat_template": None}))
     with pytest.raises(InputError, match="no chat template"):
         chat_prompts(tmp_path, [HELLO])
+
+
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking"])
+def test_thinking_is_switched_by_either_name(name: str, tmp_path: Path) -> None:
+    template = f"{{{{ messages[0].content }}}}{{% if {name} is defined and not {name} %}}<think></think>{{% endif %}}>"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"chat_template": template}))
+    assert chat_prompts(tmp_path, [HELLO]) == ["你好 <b>>"]
+    assert thinking_prompts(tmp_path, [HELLO, CONVERSATION], thinking=True) == ["你好 <b>>", "Be brief.>"]
+    assert thinking_prompts(tmp_path, [HELLO], thinking=False) == ["你好 <b><think></think>>"]
+    assert thinking_prompts(tmp_path, [], thinking=False) == []
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_template_without_a_switch_for_thinking_is_refused(thinking: bool, tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"chat_template": "{{ messages[0].content }}<think>"}))
+    with pytest.raises(InputError, match="no switch for thinking"):
+        thinking_prompts(tmp_path, [HELLO], thinking=thinking)
 
 
 @pytest.mark.checkpoint

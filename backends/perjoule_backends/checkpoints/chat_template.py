@@ -71,3 +71,26 @@ def chat_prompts(folder: Path, conversations: Sequence[Sequence[Mapping[str, Any
         raise InputError("the checkpoint carries no chat template", hint=_HINT)
     tokens = {"bos_token": config.bos_token or "", "eos_token": config.eos_token or ""}
     return render(config.chat_template, conversations, **(tokens | variables))
+
+
+def thinking_prompts(
+    folder: Path, conversations: Sequence[Sequence[Mapping[str, Any]]], *, thinking: bool
+) -> list[str]:
+    """Render with the template's switch for thinking set.
+
+    Templates read it as ``enable_thinking`` or ``thinking``; both are given. Raises ``InputError`` where turning it
+    changes nothing: such a model thinks always, or never.
+    """
+    if not conversations:
+        return []
+
+    def rendered(asked: Sequence[Sequence[Mapping[str, Any]]], *, on: bool) -> list[str]:
+        return chat_prompts(folder, asked, enable_thinking=on, thinking=on)
+
+    texts = rendered(conversations, on=thinking)
+    if rendered(conversations[:1], on=not thinking) == texts[:1]:
+        raise InputError(
+            "the model's chat template has no switch for thinking",
+            hint="leave thinking out, or use a model that has one",
+        )
+    return texts

@@ -70,18 +70,27 @@ class CheckpointTokenizer:
         index = config.get("bos_token_id")
         return index if config.get("add_bos_token") and isinstance(index, int) else None
 
-    def chat_ids(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[int]]:
+    def chat_ids(
+        self, conversations: Sequence[Sequence[Mapping[str, str]]], *, thinking: bool | None = None
+    ) -> list[list[int]]:
         """Return the ids of each conversation in the checkpoint's own template, up to where the answer begins.
 
-        Raises ``InputError`` where there is no template, or where it refuses a conversation.
+        ``thinking`` sets the template's switch for it. Raises ``InputError`` where there is no template or no such
+        switch, or where the template refuses a conversation.
         """
-        from perjoule_backends.checkpoints.chat_template import chat_prompts  # noqa: PLC0415 - starts a process
+        from perjoule_backends.checkpoints.chat_template import chat_prompts, thinking_prompts  # noqa: PLC0415
 
         if self._folder is None:
             raise InputError(
                 "the checkpoint carries no chat template", hint="use a checkpoint that was trained to chat"
             )
-        return [self.encode_template(text) for text in chat_prompts(self._folder, conversations)]
+        folder = self._folder  # rendering starts a process
+        texts = (
+            chat_prompts(folder, conversations)
+            if thinking is None
+            else thinking_prompts(folder, conversations, thinking=thinking)
+        )
+        return [self.encode_template(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perjoule.compare import Outcome
     from perjoule.records import RunResult
 
-_VARYING = ("model", "backend", "host", "quant", "threads", "batch", "options", "placement")
+_VARYING = ("model", "backend", "host", "quant", "threads", "batch", "thinking", "options", "placement")
 _MOST = 50  # results: each is compared with each
 
 

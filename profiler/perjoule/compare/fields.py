@@ -12,12 +12,13 @@ from typing import Any, Literal
 from perjoule.records import Record, RunResult
 from perjoule.records.facts import BackendFacts, ModelFacts
 
-Question = Literal["model", "backend", "host", "quant", "threads", "batch", "options", "placement"]
+Question = Literal["model", "backend", "host", "quant", "threads", "batch", "thinking", "options", "placement"]
 
 # What must differ for a question to be found where none was declared: the narrowest first, whose fields the later hold.
 KEYS: dict[Question, tuple[str, ...]] = {
     "threads": ("backend.threads",),
     "batch": ("scenario.batch",),
+    "thinking": ("scenario.thinking",),
     "options": ("backend.extra",),
     "placement": ("settings.pin", "settings.nice"),
     "quant": ("model.runtime_quantization", "model.source_quantization", "backend.quant"),
@@ -25,7 +26,9 @@ KEYS: dict[Question, tuple[str, ...]] = {
     "host": ("host.machine_id", "host.os", "host.governor", "host.quota_cores"),
     "model": ("model.identity", "model.file_sha256", "model.tokenizer_sha256"),
 }
-QUESTIONS: tuple[Question, ...] = ("model", "backend", "host", "quant", "threads", "batch", "options", "placement")
+QUESTIONS: tuple[Question, ...] = (
+    "model", "backend", "host", "quant", "threads", "batch", "thinking", "options", "placement",
+)  # fmt: skip
 _SAME_FILE = "give every engine the same file"
 
 
@@ -157,7 +160,7 @@ def _scenario_field(key: str, results: tuple[RunResult, ...]) -> Field:
     return Field(
         name=f"scenario.{key}",
         said=f"point of the sweep ({key})" if swept else f"scenario ({key})",
-        questions=("batch",) if key == "batch" else (),
+        questions=(key,) if key in ("batch", "thinking") else (),  # type: ignore[arg-type]
         harmless=harmless,
         hint="compare the same point; `perjoule show` draws a sweep as a curve" if swept
         else "run the same scenario with the same --set",

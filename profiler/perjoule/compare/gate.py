@@ -15,6 +15,11 @@ from perjoule.records import UNSET, Reason, Record, RunResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_OTHER_IDS = {
+    "model": "each cuts the same texts into tokens of its own",
+    "backend": "each cuts the same texts into tokens of its own",
+    "thinking": "the chat template puts the same questions in another way",
+}
 _NAME = 80  # characters of a value that are shown
 _DIGITS = 12  # of a digest
 _HEX = frozenset("0123456789abcdef")
@@ -125,11 +130,11 @@ def _prompts(results: Sequence[RunResult], question: Question | None) -> Iterato
             return
         ids = next(((a, b) for a, b in both if a.prompt_ids_sha256 != b.prompt_ids_sha256), None)
         if ids:
-            part = question in ("model", "backend")
+            part = question in ("model", "backend", "thinking")
             yield Difference(
                 field="samples.prompt_ids_sha256", said="token ids of the same texts",
                 values=tuple(_digest(s.prompt_ids_sha256) for s in ids), role="question" if part else "fatal",
-                why="each cuts the same texts into tokens of its own" if part else "",
+                why=_OTHER_IDS.get(question or "", ""),
                 hint="" if part else "the tokenizer is not the same: measure all with one version of perjoule and file",
             )  # fmt: skip
             return
@@ -143,7 +148,7 @@ def _counts(results: Sequence[RunResult], question: Question | None) -> Iterator
     """Compare how many tokens went in and came out, over all measured requests."""
     seen = [sorted({(s.prompt_tokens, s.output_tokens) for s in r.samples if s.phase == "measured"}) for r in results]
     if any(s != seen[0] for s in seen[1:]):
-        part = question == "model"
+        part = question in ("model", "thinking")
         yield Difference(
             field="samples.tokens", said="tokens in and out", values=tuple(map(_told_counts, seen)),
             role="question" if part else "fatal",

@@ -78,13 +78,16 @@ class Prompts:
 def asked_prompts(questions: Sequence[messages.Question], engine: Engine, *, first_index: int) -> list[Prompt]:
     """Return the prompt of each question, rendered in the model's chat template where it is one of a conversation.
 
-    Raises ``InputError`` where the model or the engine has no template.
+    Raises ``InputError`` where the model or the engine has no template, or that no switch for thinking.
     """
     tokenizer = engine.tokenizer
     in_chat = [_conversation(q) for q in questions if q.chat]
     if in_chat and not isinstance(tokenizer, ChatTokenizer):
         raise InputError("this engine renders no chat template", hint="use a backend that does, such as onnxruntime")
-    rendered = iter(tokenizer.chat_ids(in_chat) if isinstance(tokenizer, ChatTokenizer) and in_chat else [])
+    ids: list[list[int]] = []
+    if isinstance(tokenizer, ChatTokenizer) and in_chat:
+        ids = tokenizer.chat_ids(in_chat, thinking=questions[0].thinking)
+    rendered = iter(ids)
     return [
         Prompt(first_index + n, q.prompt, next(rendered) if q.chat else tokenizer.encode(q.prompt))
         for n, q in enumerate(questions)

@@ -44,15 +44,18 @@ def _own_id(item: Item) -> str:
     return f"{item.task.replace('/', '-')}/0/{item.level}/{item.id.replace('/', '-')}/{item.language}"
 
 
-def max_new_tokens(tasks: Sequence[str], most: int) -> dict[str, int]:
+def max_new_tokens(tasks: Sequence[str], most: int, *, thinking: bool = False) -> dict[str, int]:
     """Return how many tokens an answer of each task may have, by its name; one that takes more is cut off.
 
-    ``most`` is the scenario's bound, and all there is for a file of the user's own.
+    ``most`` is the scenario's bound, and all there is for a file of the user's own, or where thoughts come before the
+    answer: how long those are no task knows.
     """
     found = {}
     for name in tasks:
         if name.endswith(".jsonl"):
             found[Path(name).stem] = most
+        elif thinking:
+            found[load_task(name).name] = most
         else:
             task = load_task(name)
             found[task.name] = min(most, task.max_new_tokens)

@@ -21,7 +21,8 @@ _EVERY = _WORKING | _IDLE
 LOAD_AND_TTFT, READ_BYTES = "load_and_ttft_s", "load_read_bytes"  # not in the result's metrics: of its processes
 
 _TOLD_APART_BY = (
-    "scenario", "file", "precision", "backend", "device", "rate", "threads", "batch", "prompt", "answer", "control",
+    "scenario", "file", "precision", "backend", "device", "rate", "threads", "batch", "prompt", "answer", "thinking",
+    "control",
 )  # fmt: skip
 
 
@@ -113,6 +114,7 @@ def _aspects(result: RunResult) -> dict[str, str]:
         "rate": f"{rate:g}/s offered" if isinstance(rate, int | float) else "",
         "prompt": f"{spec.get('prompt_tokens')} prompt tokens",
         "answer": f"{spec.get('new_tokens')} new tokens",
+        "thinking": f"thinking {spec['thinking']}" if "thinking" in spec else "",
         "control": result.settings.control or "",
     }
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from perjoule.asking import questions_of
 from perjoule.load.rate_search import MOST_TRIALS, RESOLUTION
+from perjoule.records import UNSET
 from perjoule.render.plain import printable
 from perjoule.scenario import facts
 
@@ -203,11 +204,12 @@ def _prompts(scenario: Scenario) -> str:
     if scenario.shape == "idle":
         return ""
     if scenario.tasks:
+        switch = "" if scenario.thinking is UNSET else f", with thinking {scenario.thinking}"
         levels = f", levels {', '.join(map(str, scenario.levels))}" if scenario.levels else ""
         return (
             f"{', '.join(scenario.tasks)}, in {', '.join(scenario.languages) or 'the language of the file'}{levels}; "
-            f"{scenario.items} of each, put as the model's chat template has it. An answer ends where the model ends "
-            f"it, or is wrong after at most {scenario.new_tokens:,} tokens."
+            f"{scenario.items} of each, put as the model's chat template has it{switch}. An answer ends where the "
+            f"model ends it, or is wrong after at most {scenario.new_tokens:,} tokens."
         )
     if scenario.passages:
         return f"the same passage in {', '.join(scenario.languages)}; one new token each, so that reading is measured."

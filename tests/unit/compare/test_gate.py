@@ -40,6 +40,21 @@ def roles(*results, **kinds):
     return {d.field: d.role for d in judge(results, **kinds).differences}
 
 
+def test_thinking_on_and_off_is_a_question_of_its_own():
+    asks = {"tasks": ("arithmetic",), "items": 2, "languages": ("en",)}
+    on, off, unsaid = (scenario(**asks, **more) for more in ({"thinking": "on"}, {"thinking": "off"}, {}))
+    for pair in ((on, off), (on, unsaid)):
+        gate = judge(pair)
+        assert gate.question == "thinking"
+        assert [d.field for d in gate.of("question")] == ["scenario.thinking"]
+    with pytest.raises(NotComparableError, match="thinking"):
+        judge((on, off), "threads").refuse()
+    other_ids = msgspec.structs.replace(
+        off, samples=tuple(msgspec.structs.replace(s, prompt_ids_sha256=OTHER, output_tokens=1) for s in off.samples)
+    )
+    judge((on, other_ids)).refuse()  # the template puts the question in another way, and answers differ in length
+
+
 @pytest.mark.parametrize(
     ("other", "field", "question"),
     [
@@ -223,7 +238,7 @@ def test_every_field_has_an_owner_or_a_reason_or_a_way_out():
     for field in FIELDS:
         assert field.harmless or field.hint, field.name
         assert set(field.questions) <= set(QUESTIONS)
-    names = {f.name for f in FIELDS} | {"scenario.batch"}
+    names = {f.name for f in FIELDS} | {"scenario.batch", "scenario.thinking"}
     assert {k for keys in KEYS.values() for k in keys} <= names
     assert set(KEYS) == set(QUESTIONS)
 

@@ -17,7 +17,7 @@ from perjoule.errors import UsageError
 from perjoule.quality.questions import characters_of, share_of, task_of
 from perjoule.reading import log_ratios_of
 from perjoule.records import UNSET, Energy, Quantity
-from perjoule.scenario import load_scenario, with_overrides
+from perjoule.scenario import facts, load_scenario, with_overrides
 from perjoule.stats.paired import log_ratio_interval
 from perjoule.verify import verify
 
@@ -61,6 +61,29 @@ def test_every_question_is_asked_once_and_all_kinds_in_each_process() -> None:
     assert all(len({task_of(q.id)[2] for q in questions}) == 3 for questions in dealt)
     assert share_of(["a", "b", "c"], 1, 2) == ["b"]
     assert all(q.chat and q.max_new_tokens <= scenario.new_tokens for questions in dealt for q in questions)
+
+
+def test_thinking_is_put_to_the_template_and_has_room_before_the_answer() -> None:
+    assert {q.thinking for q in questions_of(SCENARIO, 0)} == {None}
+    off = questions_of(with_overrides(SCENARIO, {"thinking": "off"}), 0)
+    on = questions_of(with_overrides(SCENARIO, {"thinking": "on", "new_tokens": 900}), 0)
+    assert {(q.thinking, q.max_new_tokens) for q in on} == {(True, 900)}
+    assert {q.thinking for q in off} == {False}
+    assert [q.max_new_tokens for q in off] == [q.max_new_tokens for q in questions_of(SCENARIO, 0)]
+    with pytest.raises(UsageError, match="thinking belongs to tasks"):
+        with_overrides(load_scenario("quickstart"), {"thinking": "on"})
+
+
+def test_a_scenario_that_says_nothing_of_thinking_has_the_hash_it_always_had() -> None:
+    assert "thinking" not in facts(SCENARIO).spec
+    assert facts(with_overrides(SCENARIO, {"thinking": "off"})).sha256 != facts(SCENARIO).sha256
+
+
+def test_thoughts_are_paid_for_and_not_read() -> None:
+    plain, thought = result(right), result(lambda q: f"<think>perhaps 17</think>{right(q)}")
+    assert thought.metric("accuracy").value == plain.metric("accuracy").value == 1.0
+    endless = result(lambda q: f"<think>perhaps {right(q)}")
+    assert endless.metric("accuracy").value == 0.0
 
 
 def test_right_answers_are_counted_and_cost_follows_from_its_factors() -> None:
@@ -147,6 +170,7 @@ def test_a_ratio_that_no_process_changes_has_no_width(amounts, factor) -> None:
     ("changes", "said"),
     [
         ({"passages": True}, "tasks and passages"),
+        ({"thinking": "maybe"}, "thinking"),
         ({"items": 0}, "tasks needs items"),
         ({"duration_s": 5.0}, "ends with its last question"),
         ({"tasks": []}, "belongs to tasks or passages"),
