@@ -26,6 +26,7 @@ PASSAGE = "passage/"
 REFERENCE = "en"
 _RATIO = "geometric mean of per-process ratios"
 _INTERVAL = "95 % Student t over logs of per-process ratios, widened for stopping and for correlation"
+_OWN_TEXT = "the text is the user's own: a result has its tokens and its digest"
 ByProcess = dict[int, float]
 
 
@@ -51,7 +52,7 @@ def language_costs(evidence: Evidence, characters: Mapping[str, int]) -> tuple[L
     return tuple(
         _cost(
             language, reference, parts[language], joules, first,
-            tokens=tokens[language], reference_tokens=tokens[reference], characters=characters.get(language, 0),
+            tokens=tokens[language], reference_tokens=tokens[reference], characters=characters.get(language),
         )
         for language in languages
     )  # fmt: skip
@@ -59,7 +60,7 @@ def language_costs(evidence: Evidence, characters: Mapping[str, int]) -> tuple[L
 
 def _cost(
     language: str, reference: str, part: Evidence, joules: Mapping[str, ByProcess | str],
-    first: Mapping[str, ByProcess], *, tokens: int, reference_tokens: int, characters: int,
+    first: Mapping[str, ByProcess], *, tokens: int, reference_tokens: int, characters: int | None,
 ) -> LanguageCost:  # fmt: skip
     energy: Metric = assess(part).metrics["energy_j_per_request"]
     known = isinstance(energy, Energy)
@@ -69,6 +70,7 @@ def _cost(
     per_thousand = 1000 * whole / characters if whole is not None and characters else None
     return LanguageCost(
         language=language, reference=reference, tokens_count=tokens, characters_count=characters,
+        characters_count_missing=UNSET if characters is not None else _OWN_TEXT,
         relative_tokens=tokens / reference_tokens,
         ttft_s=t_interval(list(first[language].values()), unit="s", statistic="mean over processes"),
         relative_ttft=_quantity(first[language], first[reference]),
@@ -78,7 +80,7 @@ def _cost(
         relative_energy_missing=UNSET if isinstance(relative, Quantity) else relative,
         energy_j_per_1000_characters=per_thousand,
         energy_j_per_1000_characters_missing=UNSET if per_thousand is not None
-        else missing if isinstance(missing, str) else "the length of the passage is not known",
+        else missing if isinstance(missing, str) else _OWN_TEXT,
     )  # fmt: skip
 
 

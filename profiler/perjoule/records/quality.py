@@ -95,7 +95,8 @@ class LanguageCost(Record, frozen=True, kw_only=True):
     language: str
     reference: str
     tokens_count: int
-    characters_count: int
+    characters_count: int | None
+    characters_count_missing: Reason = UNSET
     relative_tokens: float
     ttft_s: Quantity
     relative_ttft: Quantity

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from perjoule.answers import answered, paired
 from perjoule.asking import judged, questions_of
 from perjoule.assemble import assemble
-from perjoule.errors import UsageError
+from perjoule.errors import InputError, UsageError
 from perjoule.quality.questions import characters_of, share_of, task_of
 from perjoule.reading import log_ratios_of
 from perjoule.records import UNSET, Energy, Quantity
@@ -46,6 +46,20 @@ def told(process: int, said):
 def right(question) -> str:
     left, operator, other = question.prompt.splitlines()[0].replace("\uff1a", ":").split(":")[1].split()
     return str({"+": int(left) + int(other), "-": int(left) - int(other), "*": int(left) * int(other)}[operator])
+
+
+def read(scenario, process: int):
+    """Return a process whose measured requests are the passages that it reads; Korean takes twice the tokens."""
+    run = make_process(process)
+    asked = iter(questions_of(scenario, process))
+    samples = []
+    for sample in run.samples:
+        question = next(asked, None) if sample.phase == "measured" else None
+        samples.append(sample if question is None else msgspec.structs.replace(
+            sample, question=question.id, prompt_tokens=2 * sample.prompt_tokens if question.id == "passage/ko"
+            else sample.prompt_tokens,
+        ))  # fmt: skip
+    return msgspec.structs.replace(run, samples=tuple(samples))
 
 
 def result(said):
@@ -133,20 +147,44 @@ def test_samples_without_a_question_are_left_alone() -> None:
     assert all(s.correct is UNSET for s in samples)
 
 
-def test_passages_are_read_in_each_language_and_held_against_english() -> None:
-    def reads(process: int):
-        run = make_process(process)
-        asked = iter(questions_of(LANGUAGES, process))
-        samples = []
-        for sample in run.samples:
-            question = next(asked, None) if sample.phase == "measured" else None
-            samples.append(sample if question is None else msgspec.structs.replace(
-                sample, question=question.id, prompt_tokens=2 * sample.prompt_tokens if "ko" in question.id
-                else sample.prompt_tokens,
-            ))  # fmt: skip
-        return msgspec.structs.replace(run, samples=tuple(samples))
+def test_a_text_of_ones_own_is_read_by_its_path(tmp_path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear all,\r\nhello.\n", encoding="utf-8")
+    scenario = with_overrides(LANGUAGES, {"languages": ["en", str(path)]})
+    asked = {q.id: q for q in questions_of(scenario, 0)}
+    own = asked[f"passage/{path}"]
+    assert (own.prompt, own.chat, own.max_new_tokens) == ("Dear all,\nhello.", False, 1)
+    path.write_text("Dear all, goodbye.", encoding="utf-8")
+    assert with_overrides(LANGUAGES, {"languages": ["en", str(path)]}).questions_sha256 != scenario.questions_sha256
+    assert characters_of(["en", str(path)]).keys() == {"en"}
 
-    found = assemble(make_raw(scenario=LANGUAGES, runs=tuple(reads(p) for p in range(5))))
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(None, "No such file"), (b"", "empty"), (b" \n", "empty"), (b"\xff\xfe\x00", "not UTF-8")]
+)
+def test_a_text_that_cannot_be_read_is_refused(tmp_path, data, said) -> None:
+    path = tmp_path / "letter.txt"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(InputError, match=said):
+        with_overrides(LANGUAGES, {"languages": ["en", str(path)]})
+
+
+def test_what_a_text_of_ones_own_cost_is_told_without_its_length(tmp_path) -> None:
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear all, hello.", encoding="utf-8")
+    scenario = with_overrides(LANGUAGES, {"languages": ["en", str(path)]})
+    found = assemble(make_raw(scenario=scenario, runs=tuple(read(scenario, p) for p in range(5))))
+    path.unlink()  # a stranger has not got it
+    cost = {c.language: c for c in found.languages}[str(path)]
+    assert cost.characters_count is cost.energy_j_per_1000_characters is None
+    assert "own" in str(cost.characters_count_missing)
+    assert isinstance(cost.relative_energy, Quantity)
+    assert verify(found) == []
+
+
+def test_passages_are_read_in_each_language_and_held_against_english() -> None:
+    found = assemble(make_raw(scenario=LANGUAGES, runs=tuple(read(LANGUAGES, p) for p in range(5))))
     assert {c.language for c in found.languages} == {"en", "ko"}
     by_language = {c.language: c for c in found.languages}
     assert by_language["en"].relative_energy.value == pytest.approx(1.0)
