@@ -43,7 +43,7 @@ def verify(result: RunResult) -> list[str]:
         if getattr(result, name) == getattr(again, name):
             continue  # the common case, and quick to see
         told, found = msgspec.to_builtins(getattr(result, name)), msgspec.to_builtins(getattr(again, name))
-        problems += [f"{at}: the file says {a}, its samples give {b}" for at, a, b in _differences(name, told, found)]
+        problems += [f"{at}: the file says {a}, its samples give {b}" for at, a, b in differences(name, told, found)]
     return problems
 
 
@@ -175,14 +175,14 @@ def _tokens_in_order(sample: Sample) -> bool:
     )
 
 
-def _differences(at: str, told: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
+def differences(at: str, told: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield the leaves in which two JSON values differ beyond rounding."""
     if isinstance(told, dict) and isinstance(found, dict):
         for key in sorted(set(told) | set(found)):
-            yield from _differences(f"{at}.{key}", told.get(key), found.get(key))
+            yield from differences(f"{at}.{key}", told.get(key), found.get(key))
     elif isinstance(told, list | tuple) and isinstance(found, list | tuple) and len(told) == len(found):
         for index, (a, b) in enumerate(zip(told, found, strict=True)):
-            yield from _differences(f"{at}[{index}]", a, b)
+            yield from differences(f"{at}[{index}]", a, b)
     elif not _same(told, found):
         yield at, told, found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from perjoule import store
 from perjoule.claims.claim import Claim, list_claims, load_claim
-from perjoule.cli.output import check_files, result_files, write_new
+from perjoule.cli.output import DEFAULT_OUT, check_files, check_folder, result_files, write_new
 from perjoule.errors import InputError, PerjouleError, UsageError
 from perjoule.render.plain import printable
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="measure its quick scenario; exploratory")
     parser.add_argument("--exploratory", action="store_true",
                         help="also judge results that are older than the claim, and say so")  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="where results go (./perjoule-results/claim-NAME)")
+    parser.add_argument("--out", metavar="DIR", help="where results and the verdict go (./perjoule-results/claim-NAME)")
     parser.add_argument("--html", metavar="FILE", help="also write a page for a reader")
     parser.add_argument("--json", metavar="FILE|-", help="write the verdict as JSON; - prints it alone")
 
@@ -49,7 +49,13 @@ def execute(args: argparse.Namespace) -> int:
 
     verdict = judge(claim, choose(claim, results, exploratory=exploratory))
     _write(args, verdict)
+    if args.out or not args.results:
+        _keep(_folder(claim, args), verdict)
     return exit_code(verdict)
+
+
+def _folder(claim: Claim, args: argparse.Namespace) -> Path:
+    return Path(args.out or f"{DEFAULT_OUT}/claim-{claim.name}")
 
 
 def _list() -> int:
@@ -97,10 +103,11 @@ def _measured(claim: Claim, args: argparse.Namespace) -> list[RunResult]:
     All sides are measured again where one is missing: only what was measured in turn is compared in pairs.
     """
     from perjoule.claims.choose import is_wanted, missing_sides  # noqa: PLC0415
+    from perjoule.claims.verdict_file import is_verdict  # noqa: PLC0415
     from perjoule.cli import build_parser  # noqa: PLC0415
 
-    out = Path(args.out or f"perjoule-results/claim-{claim.name}")
-    results = _load([str(out)]) if any(out.glob("*.json")) else []
+    out = _folder(claim, args)
+    results = _load([str(out)]) if any(not is_verdict(path) for path in out.glob("*.json")) else []
     if not missing_sides(claim, results, quick=args.quick):
         return [r for r in results if is_wanted(claim, r, quick=args.quick)]
     words = [*run_arguments(claim, quick=args.quick), "--out", str(out)]
@@ -132,11 +139,22 @@ def _load(names: Sequence[str]) -> list[RunResult]:
     return list(found.values())
 
 
-def _write(args: argparse.Namespace, verdict: Verdict) -> None:
-    import msgspec  # noqa: PLC0415
+def _keep(folder: Path, verdict: Verdict) -> None:
+    """Write the verdict beside the results; its name ends in the hash of what it says, so one that is there is it."""
+    from perjoule.claims.verdict_file import encode_verdict, verdict_name  # noqa: PLC0415
 
+    path = folder / f"claim-{verdict_name(verdict)}"
+    if not os.path.lexists(path):
+        check_folder(folder)
+        write_new(path, encode_verdict(verdict).decode())
+    print(f"verdict: {printable(str(path))}", file=sys.stderr)  # noqa: T201
+
+
+def _write(args: argparse.Namespace, verdict: Verdict) -> None:
     if args.json:
-        text = msgspec.json.format(msgspec.json.encode(verdict, order="sorted"), indent=2).decode() + "\n"
+        from perjoule.claims.verdict_file import encode_verdict  # noqa: PLC0415
+
+        text = encode_verdict(verdict).decode()
         if args.json == "-":
             sys.stdout.write(text)
         else:

@@ -63,10 +63,13 @@ def write_new(path: Path, text: str) -> None:
 
 
 def _may_be_result(path: Path, folder: Path) -> bool:
-    """Leave out what perjoule itself writes beside results: races, facts of machines, sites, schemas, journals."""
+    """Leave out what perjoule itself writes beside results: races, facts of machines, sites, schemas, verdicts."""
+    from perjoule.claims.verdict_file import is_verdict  # noqa: PLC0415
+
     parts = path.relative_to(folder).parts
     beside = path.name == "machine.json" or path.name.endswith((".tune.json", ".schema.json"))
-    return not beside and not any(part.startswith(".") or part == "site" for part in parts)
+    beside = beside or any(part.startswith(".") or part == "site" for part in parts)
+    return not beside and not is_verdict(path)
 
 
 def result_files(names: list[str]) -> list[Path]:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="*", metavar="RESULT", help="result files, or folders of them; none: only make the pages again"
+        "files",
+        nargs="*",
+        metavar="RESULT",
+        help="result files, verdicts of claims, or folders of them; none: only make the pages again",
     )
     parser.add_argument("--to", required=True, metavar="DIR", help="the published folder, made if it is not there")
     parser.add_argument(
@@ -45,8 +48,8 @@ def execute(args: argparse.Namespace) -> int:
     own_pages(site)  # another tool's site is found before anything is written
     check_folder(folder)
     outcome = publish(args.files, folder, identity(tuple(args.not_private)))
-    found = ((page.name, page.key, page.render) for page in pages(outcome.entries))
-    write_site(site, found, {INDEX: encode_index(outcome.entries)})
+    found = ((page.name, page.key, page.render) for page in pages(outcome.entries, outcome.verdicts))
+    write_site(site, found, {INDEX: encode_index(outcome.entries, outcome.verdicts)})
     _tell(outcome, folder, site)
     if outcome.refused:
         return EXIT_NOT_PUBLISHABLE

@@ -12,8 +12,9 @@ from perjoule.errors import PerjouleError
 from perjoule.publish.folder import Writer, make_home
 from perjoule.publish.found import SITE, result_paths
 from perjoule.publish.gate import judge
-from perjoule.publish.index import Entry, entry_of, published_paths, read_index, stamp
+from perjoule.publish.index import Entry, VerdictEntry, entry_of, published_paths, read_index, stamp
 from perjoule.publish.many import each
+from perjoule.publish.verdicts import apart, publish_verdicts
 from perjoule.records import Record
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Outcome(Record, frozen=True, kw_only=True):
     unreadable: tuple[str, ...]
     standing: tuple[tuple[str, tuple[str, ...]], ...]
     entries: tuple[Entry, ...]
+    verdicts: tuple[VerdictEntry, ...] = ()
 
 
 def publish(names: Sequence[str], folder: Path, who: Identity) -> Outcome:
@@ -53,17 +55,24 @@ def publish(names: Sequence[str], folder: Path, who: Identity) -> Outcome:
     """
     before = read_index(folder / SITE / INDEX)
     entries = _standing(folder, before, who)
-    paths, unreadable = result_paths(names)
+    found, unreadable = result_paths(names, verdicts=True)
+    paths, verdicts = apart(found)
     batch = _Batch(folder, entries, unreadable)
     with Writer() as writer:
         for judged in _judged(paths, who, to_write=True):
             batch.take(judged, writer)
         batch.finish(0)
+    # after all results, whatever the order in which files were named: verdicts rest on them
+    told = publish_verdicts(verdicts, folder, entries.values(), who)
     return Outcome(
-        written=tuple(batch.written), scrubbed=batch.scrubbed, notes=tuple(batch.notes), twice=tuple(batch.twice),
-        refused=tuple(batch.refused), unreadable=tuple(batch.unreadable),
-        entries=tuple(entries[path] for path in sorted(entries)),
-        standing=tuple((e.path, e.against) for e in entries.values() if e.against),
+        written=(*batch.written, *told.written), scrubbed=batch.scrubbed, notes=tuple(batch.notes),
+        twice=(*batch.twice, *told.twice), refused=(*batch.refused, *told.refused),
+        unreadable=(*batch.unreadable, *told.unreadable),
+        entries=tuple(entries[path] for path in sorted(entries)), verdicts=told.entries,
+        standing=(
+            *((e.path, e.against) for e in entries.values() if e.against),
+            *((e.path, e.against) for e in told.entries if e.against),
+        ),
     )  # fmt: skip
 
 

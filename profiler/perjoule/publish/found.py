@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perjoule.claims.verdict_file import is_verdict
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -14,17 +16,18 @@ MACHINE = "machine.json"
 _NOT_RESULTS = (".tune.json", ".schema.json", f"/{MACHINE}")
 
 
-def result_paths(names: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+def result_paths(names: Sequence[str | Path], *, verdicts: bool = False) -> tuple[list[Path], list[str]]:
     """Return the files named and those in the folders named, sorted; and what could not be looked into.
 
-    Folders are searched through, links to folders are not followed, hidden folders and generated sites are left out.
+    Folders are searched through, links to folders are not followed, hidden folders and generated sites are left out;
+    so are the verdicts in a folder, unless they are asked for.
     """
     found: dict[Path, None] = {}
     problems: list[str] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(_inside(path, problems))
+            inside = sorted(p for p in _inside(path, problems) if verdicts or not is_verdict(p))
             problems += [] if inside else [f"{path}: this folder holds no results"]
             found.update(dict.fromkeys(inside))
         else:

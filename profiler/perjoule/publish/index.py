@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from perjoule import __version__
+from perjoule.claims.verdict import Verdict
 from perjoule.errors import InputError
 from perjoule.publish.found import MACHINE, result_paths
 from perjoule.records import Record
@@ -32,6 +33,16 @@ class Entry(Record, frozen=True, kw_only=True):
     against: tuple[str, ...] = ()
 
 
+class VerdictEntry(Record, frozen=True, kw_only=True):
+    """One published verdict, whole, since its page needs no more; ``against`` is why no page shows it."""
+
+    path: str  # within the folder, with slashes
+    stamp: str
+    id: str = ""
+    verdict: Verdict | None = None
+    against: tuple[str, ...] = ()
+
+
 class Index(Record, frozen=True, kw_only=True):
     """What ``site/index.json`` holds. ``judge`` is the version of perjoule that judged the files."""
 
@@ -39,6 +50,7 @@ class Index(Record, frozen=True, kw_only=True):
     schema_version: int = INDEX_VERSION
     judge: str = ""
     entries: tuple[Entry, ...] = ()
+    verdicts: tuple[VerdictEntry, ...] = ()
 
 
 def read_index(path: Path) -> dict[str, Entry]:
@@ -46,25 +58,33 @@ def read_index(path: Path) -> dict[str, Entry]:
 
     Raises ``InputError`` for a file that is something else.
     """
+    return {entry.path: entry for entry in _read(path).entries}
+
+
+def read_verdicts(path: Path) -> dict[str, VerdictEntry]:
+    """Return the entries of verdicts by path, as ``read_index`` does those of results."""
+    return {entry.path: entry for entry in _read(path).verdicts}
+
+
+def _read(path: Path) -> Index:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return Index()
     try:
         index = msgspec.json.decode(data, type=Index)
     except msgspec.MsgspecError:
         raise InputError(
             f"{path} is not an index that perjoule wrote", hint="choose another --to, or move that folder away"
         ) from None
-    if index.schema_version != INDEX_VERSION or index.judge != __version__:
-        return {}
-    return {entry.path: entry for entry in index.entries}
+    return Index() if index.schema_version != INDEX_VERSION or index.judge != __version__ else index
 
 
-def encode_index(entries: Sequence[Entry]) -> bytes:
+def encode_index(entries: Sequence[Entry], verdicts: Sequence[VerdictEntry] = ()) -> bytes:
     """Return the index as JSON: entries in the order of their paths."""
-    kept = sorted(entries, key=lambda e: e.path)
-    return msgspec.json.encode(Index(judge=__version__, entries=tuple(kept)), order="sorted") + b"\n"
+    kept = tuple(sorted(entries, key=lambda e: e.path))
+    judged = tuple(sorted(verdicts, key=lambda e: e.path))
+    return msgspec.json.encode(Index(judge=__version__, entries=kept, verdicts=judged), order="sorted") + b"\n"
 
 
 def entry_of(folder: Path, path: Path, judged: Judged) -> Entry:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import msgspec
 
 from perjoule.publish.private import Found, Identity, private_parts
-from perjoule.records import RunResult
+from perjoule.records import Record, RunResult
 from perjoule.upgrade import made_again
 
 _PROSE_KEYS = frozenset({"reproduce", "source", "note", "reason", "fix", "disturbed", "verdict", "ref"})
@@ -131,8 +131,8 @@ def _instead(found: Found, *, keep_names: bool) -> str:
     return f"<{found.what.partition(' ')[2]}>" if found.what.startswith(("a ", "an ")) else "<removed>"
 
 
-def texts_of(result: RunResult) -> Texts:
-    """Return every text of a result once with each key it stands at, the names of keys that are no record's too.
+def texts_of(result: Record) -> Texts:
+    """Return every text of a record once with each key it stands at, the names of keys that are no record's too.
 
     Digests are left out where they belong. A result has the same few hundred texts thousands of times, and tens of
     thousands of numbers: nothing is done twice, and nothing with numbers.

@@ -10,11 +10,17 @@ from perjoule.render.comparison_charts import Cross, RatioRow, ratios, scatter
 from perjoule.render.plain import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from perjoule.claims.verdict import Interval, SideFacts, Verdict
 
 
-def page(verdict: Verdict) -> str:
-    """Return the page. Text of results and claims is escaped."""
+def page(verdict: Verdict, links: Sequence[tuple[str, str]] = (), files_of: Mapping[str, str] | None = None) -> str:
+    """Return the page. Text of results and claims is escaped.
+
+    ``links`` (address, text) stand above all else, where the page is one of a site; ``files_of`` are the addresses of
+    the results by id, which are named alone otherwise.
+    """
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - only where a page is made
 
     source = files("perjoule.render").joinpath("assets", "claim.html.jinja").read_text(encoding="utf-8")
@@ -28,6 +34,8 @@ def page(verdict: Verdict) -> str:
         rows=rows(verdict),
         method=method(verdict),
         not_shown=not_shown(verdict),
+        links=links,
+        files_of=files_of or {},
     )
 
 

@@ -17,6 +17,7 @@ from perjoule.records import Record
 from perjoule.render import format as fmt
 from perjoule.render.plain import printable
 from perjoule.render.site.cells import Line, label_of, line, machine_page, model_page, name, number, text
+from perjoule.render.site.claims import Stated, claim_pages, stated
 from perjoule.render.site.pareto import FRONT_LEGEND, LEGEND, pictures
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from perjoule.publish.index import Entry
+    from perjoule.publish.index import Entry, VerdictEntry
 
 MOST_ROWS = 1000  # a page's, so that it stays below 1.5 MB
 _FRONT_PICTURES, _PAGE_PICTURES = 3, 4
@@ -38,11 +39,13 @@ class Page(Record, frozen=True, kw_only=True):
     render: Callable[[], str]
 
 
-def pages(entries: Sequence[Entry]) -> list[Page]:
+def pages(entries: Sequence[Entry], verdicts: Sequence[VerdictEntry] = ()) -> list[Page]:
     """Return the pages of a site; nothing is rendered before it is asked for. Entries that do not hold are left out."""
     held = sorted((e for e in entries if e.row), key=lambda e: (text(e.row, "created_utc"), e.path))
     left_out = [printable(e.path) for e in entries if not e.row]
-    groups = list(_groups(held, left_out))
+    left_out += [printable(e.path) for e in verdicts if e.verdict is None or e.against]
+    claims = stated(verdicts, held)
+    groups = list(_groups(held, left_out, claims))
     lines: dict[str, Line] = {}  # by path: a result stands on three pages
     found = []
     for about, members in groups:
@@ -53,12 +56,15 @@ def pages(entries: Sequence[Entry]) -> list[Page]:
         found.append(_page({**about, "others": others, "count": len(members)}, newest, lines))
         for n, chunk in enumerate(chunks, 1):
             part = {**about, "page": f"{stem}-older-{n}.html", "others": [about["page"]], "count": len(members),
-                    "left_out": [], "heading": f"{about['heading']}, older results {n}"}  # fmt: skip
+                    "left_out": [], "claims": [], "heading": f"{about['heading']}, older results {n}"}  # fmt: skip
             found.append(_page(part, chunk, lines))
+    found += [Page(name=page, key=key, render=render) for page, key, render in claim_pages(claims)]
     return found
 
 
-def _groups(held: list[Entry], left_out: list[str]) -> Iterator[tuple[dict[str, Any], list[Entry]]]:
+def _groups(
+    held: list[Entry], left_out: list[str], claims: list[Stated]
+) -> Iterator[tuple[dict[str, Any], list[Entry]]]:
     models: dict[str, list[Entry]] = {}
     machines: dict[str, list[Entry]] = {}
     for entry in held:
@@ -68,6 +74,7 @@ def _groups(held: list[Entry], left_out: list[str]) -> Iterator[tuple[dict[str, 
         {
             "page": "index.html", "heading": "What open language models cost to run", "front": False,
             "pictures": _FRONT_PICTURES, "left_out": left_out, "facts": [], "machine_json": None,
+            "claims": [c.line for c in claims],
             "models": [
                 (model_page(m), name(found[-1].row, "model"), len(found)) for m, found in sorted(models.items())
             ],
@@ -83,10 +90,12 @@ def _groups(held: list[Entry], left_out: list[str]) -> Iterator[tuple[dict[str, 
         "machines": [],
         "pictures": _PAGE_PICTURES,
         "machine_json": None,
+        "claims": [],
     }
     for model, found in sorted(models.items()):
         about = {**bare, "page": model_page(model), "heading": name(found[-1].row, "model"), "front": False}
-        yield {**about, "facts": _model_facts(found[-1])}, found
+        of_it = [c.line for c in claims if model in c.models]
+        yield {**about, "facts": _model_facts(found[-1]), "claims": of_it}, found
     for machine, found in sorted(machines.items()):
         about = {**bare, "page": machine_page(machine), "heading": _machine(found[-1]), "front": True}
         yield (
