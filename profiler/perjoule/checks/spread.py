@@ -8,7 +8,7 @@ from perjoule.noise import checks as noise_checks
 from perjoule.records import Check, Quantity
 from perjoule.scenario import from_facts
 from perjoule.stats.selection import select
-from perjoule.stats.steering import STEERING, half_widths, steering_values, tpot_s, ttft_s
+from perjoule.stats.steering import STEERING, half_widths, steering_values, too_much, tpot_s, ttft_s
 from perjoule.stats.trend import leftover_ramp, trend
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def _few_processes(result: RunResult) -> Iterator[Check]:
 
 def _target_missed(result: RunResult) -> Iterator[Check]:
     scenario = from_facts(result.scenario)
+    if too_much(result.spans):
+        return  # more time would only say again that it was
     widths = half_widths(steering_values(result.samples, result.windows, result.processes, scenario, result.spans))
     wide = {n: round(w, 4) for n, w in widths.items() if w > scenario.target_half_width}
     if wide:

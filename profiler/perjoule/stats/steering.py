@@ -71,7 +71,7 @@ def steering_values(
     groups = select(samples, windows, scenario).by_process
     if scenario.shape == "idle":
         return {}
-    if scenario.shape == "offline" or any(s.saturated and s.phase == "measured" for s in spans):
+    if scenario.shape == "offline" or too_much(spans):
         return {"output_tokens_per_s": output_rates(groups, windows)}
     values = {"ttft_s": process_medians(groups, ttft_s), "tpot_s": process_medians(groups, tpot_s)}
     if scenario.shape == "multi-stream":
@@ -79,6 +79,11 @@ def steering_values(
     if scenario.shape == "cold-start":
         return {"ttft_s": values["ttft_s"], "load_s": [p.load_s for p in processes if p.load_s is not None]}
     return values
+
+
+def too_much(spans: Sequence[Span]) -> bool:
+    """Say whether a measured load was ended early because the engine could not keep up with it."""
+    return any(s.saturated and s.phase == "measured" for s in spans)
 
 
 def half_widths(values: dict[str, list[float]]) -> dict[str, float]:
@@ -95,7 +100,12 @@ def decide(
     measuring_s: float,
     spans: Sequence[Span] = (),
 ) -> Decision:
-    """Decide after each process whether to add another; ``measuring_s`` is what all of them took so far."""
+    """Decide after each process whether to add another; ``measuring_s`` is what all of them took so far.
+
+    A load that was too much is too much in the next process as well: no interval is worth its time.
+    """
+    if len(processes) >= scenario.min_processes and too_much(spans):
+        return Decision(stop=True, reason="the load is more than the engine answers")
     selection = select(samples, windows, scenario)
     missing_s = scenario.min_measured_s - measured_seconds(selection.samples, windows)
     if missing_s > 0 and measuring_s <= scenario.time_budget_s:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from builders import make_model, make_process, make_scenario
-from load_builders import SATURATED, served, serving
+from load_builders import SATURATED, make_server, served, serving
 from scipy.stats import binomtest
 
 from perjoule.records import Metric, Missing, Quantity
 from perjoule.scenario import Scenario, Slo, load_scenario, with_overrides
 from perjoule.stats.service import good_requests
+from perjoule.stats.steering import decide
 from perjoule.stats.summary import summarize
 
 if TYPE_CHECKING:
@@ -96,6 +97,22 @@ def test_a_saturated_load_has_no_typical_latency_and_no_share():
         assert "15.7 s" in missing.reason
     assert value(found["output_tokens_per_s"]) > 0, "what it carries is known"
     assert value(found["offered_requests_per_s"]) == 1.0
+
+
+def test_a_saturated_load_is_not_measured_again_and_again():
+    """Its verdict does not sharpen, so neither a wide interval nor a long rigor asks for more processes."""
+    full, kept_up = make_server(saturated=True), make_server()
+    strict = with_overrides(load_scenario("server"), {"min_measured_s": 600.0, "target_half_width": 1e-9})
+
+    def stops(result, processes):
+        return decide(result.samples, result.windows, result.processes[:processes], strict, 1.0, result.spans)
+
+    assert strict.min_processes == 5
+    assert stops(full, 5).stop
+    assert "more than the engine answers" in stops(full, 5).reason
+    assert not stops(full, 4).stop
+    assert not stops(kept_up, 5).stop
+    assert "target_missed" not in {c.code for c in full.checks}
 
 
 def test_offline_has_throughput_only():
