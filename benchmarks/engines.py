@@ -25,6 +25,7 @@ from perjoule.render import format as fmt
 
 ENGINES = ("onnxruntime", "llamacpp", "genai", "openvino", "optimum", "transformers")
 OURS = "onnxruntime"
+SAME_GRAPH = "genai"  # runs the folder that our converter writes
 AIMS = {"decode_tokens_per_s": 1.2, "prefill_tokens_per_s": 1.3}
 SETTINGS = (
     "provider", "spinning", "flash_attn", "ubatch", "kv_type", "kv_cache", "attention", "precision", "quantization",
@@ -94,7 +95,10 @@ def faithful(result: RunResult) -> bool:
 
 
 def against_the_best(results: list[RunResult]) -> list[str]:
-    """Hold our engine against the fastest other of equal fidelity, pair by pair of processes."""
+    """Hold our engine against the fastest others of equal fidelity, pair by pair of processes.
+
+    One of them runs the very folder that our converter writes; the fastest beside it is told too.
+    """
     ours = next((r for r in results if r.backend.name == OURS), None)
     peers = [r for r in results if r.backend.name != OURS and faithful(r)]
     if ours is None or not peers:
@@ -102,18 +106,23 @@ def against_the_best(results: list[RunResult]) -> list[str]:
     lines = []
     for metric, aim in AIMS.items():
         known = [(p, value) for p in peers if isinstance(value := p.metric(metric), Quantity)]
-        best = max(known, key=lambda pair: pair[1].value)[0]
-        [pair] = judge_pairs((best, ours), [(0, 1)], primary=(metric,))
-        ratio = pair.of(metric).ratio
-        if ratio is None or ratio.low is None or ratio.high is None:
-            lines.append(f"{metric}: no ratio to {best.backend.name}")
-            continue
-        met = "met" if ratio.low >= aim else "not met" if ratio.high < aim else "not decided"
-        lines.append(
-            f"{metric}: {OURS} is x{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) the best other of equal "
-            f"fidelity, {best.backend.name}; the aim of x{aim} is {met}."
-        )
+        ranked = [p for p, _ in sorted(known, key=lambda pair: -pair[1].value)]
+        own_graph = [p for p in ranked if p.backend.name != SAME_GRAPH][:1]
+        lines += [_against(best, ours, metric, aim) for best in {p.id: p for p in (*ranked[:1], *own_graph)}.values()]
     return lines
+
+
+def _against(best: RunResult, ours: RunResult, metric: str, aim: float) -> str:
+    [pair] = judge_pairs((best, ours), [(0, 1)], primary=(metric,))
+    ratio = pair.of(metric).ratio
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return f"{metric}: no ratio to {best.backend.name}"
+    met = "met" if ratio.low >= aim else "not met" if ratio.high < aim else "not decided"
+    which = "which runs our converted graph" if best.backend.name == SAME_GRAPH else "best with a graph of its own"
+    return (
+        f"{metric}: {OURS} is x{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {best.backend.name}, {which}, "
+        f"at equal fidelity; the aim of x{aim} is {met}."
+    )
 
 
 def table(results: list[RunResult], refused: dict[str, str]) -> list[str]:
