@@ -119,10 +119,8 @@ def _against(best: RunResult, ours: RunResult, metric: str, aim: float) -> str:
         return f"{metric}: no ratio to {best.backend.name}"
     met = "met" if ratio.low >= aim else "not met" if ratio.high < aim else "not decided"
     which = "which runs our converted graph" if best.backend.name == SAME_GRAPH else "best with a graph of its own"
-    return (
-        f"{metric}: {OURS} is x{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {best.backend.name}, {which}, "
-        f"at equal fidelity; the aim of x{aim} is {met}."
-    )
+    found = f"x{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {best.backend.name}, {which}"
+    return f"{metric}: {OURS} is {found}, at equal fidelity; the aim of x{aim} is {met}."
 
 
 def table(results: list[RunResult], refused: dict[str, str]) -> list[str]:
