@@ -35,7 +35,7 @@ def caveats(
         )
     if any(not pair.paired for pair in pairs):
         yield from _apart(pairs)
-    if any(r.settings.control == "A'" for r in results):
+    if gate.question is None and {r.settings.control for r in results} == {"A", "A'"}:
         yield "A and A' are one configuration measured twice in turns (--control): what they differ by is noise"
     if gate.question == "host":
         yield "two machines: what their meters and models have wrong does not cancel and is in the interval of energy"

@@ -140,6 +140,15 @@ def test_controls_are_set_aside_and_widen_what_is_known():
     assert not any("no A-A control" in c for c in outcome.caveats)
 
 
+def test_only_a_pair_of_one_configuration_is_called_noise():
+    a, a2 = halves()
+    other = measured(1.03, place=1, seed=9, options=SLOW, settings=RunSettings(seed=0, control="A'"))
+    said = "one configuration measured twice"
+    assert any(said in c for c in verdicts(a, a2)[1].caveats)
+    for pair in ((a, other), (measured(1.0), other)):
+        assert not any(said in c for c in verdicts(*pair)[1].caveats)
+
+
 INT4 = make_model(runtime_quantization="int4")
 
 
