@@ -1,7 +1,8 @@
-"""KL divergence and perplexity of llama.cpp as our harness has them, against a computation that shares nothing with it.
+"""KL divergence and perplexity of llama.cpp as our harness has them, against another computation.
 
 Ours: the backend's logits beside our own engine in fp32, sums over blocks. Theirs: transformers in fp32 on the file's
-dequantized weights, llama.cpp through its own high-level API, and the textbook formulas in float64.
+dequantized weights, llama.cpp through its own high-level API, and the textbook formulas in float64. Both share
+the reading of the file, the token ids and the texts.
 """
 
 from __future__ import annotations

@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from fake_openai_server import HEAD, Behaviour, FakeServer, chunk, event, letters, status, write_byte_tokenizer
 from fixtures_checkpoints import checkpoint_path
 
-from perjoule import registry, store
+from perjoule import messages, registry, store
 from perjoule.cli import main
 from perjoule.clock import MonotonicClock
+from perjoule.drive.prompts import asked_prompts
 from perjoule.errors import EngineError, HostError, InputError, PerjouleError, UsageError
 from perjoule.load.serve import serve_remotely
 from perjoule.load.sources import AllAtOnce
@@ -104,6 +106,14 @@ def test_a_chat_endpoint_is_sent_a_message(tokenizer: str):
     with FakeServer() as server, engine_of(server, tokenizer, endpoint="chat") as engine:
         assert answer(engine, 4, list(b"hi")) == letters(list(b"hi"), 4)
         assert server.asked[-1]["messages"] == [{"role": "user", "content": "hi"}]
+
+
+def test_a_chat_endpoint_has_its_own_template_and_is_asked_no_tasks(tokenizer: str):
+    question = messages.Question(id="t/0/1/0/en", prompt="hi", chat=True, max_new_tokens=4)
+    with FakeServer() as server, engine_of(server, tokenizer, endpoint="chat") as engine:
+        with pytest.raises(InputError, match="renders no chat template"):
+            asked_prompts([question], engine, first_index=0)
+        assert len(asked_prompts([msgspec.structs.replace(question, chat=False)], engine, first_index=0)) == 1
 
 
 def test_connections_are_used_again_and_replaced_where_the_server_closed_them(tokenizer: str):

@@ -64,6 +64,13 @@ class _Stream:
         self.refusal = bytearray()
 
 
+class _PlainText:
+    """A tokenizer that renders no chat template: a chat endpoint puts its own around every prompt."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.encode, self.decode = tokenizer.encode, tokenizer.decode
+
+
 class ServerEngine:
     """Asks a server. Raises ``EngineError`` for whatever it does that is no answer, in ``generate`` and ``wait``."""
 
@@ -71,11 +78,11 @@ class ServerEngine:
         self, settings: Settings, model: str, tokenizer: Tokenizer, clock: Clock, *, context_tokens: int, batch: int,
         ignores_eos: bool = False,
     ) -> None:  # fmt: skip
-        self.tokenizer = tokenizer
+        chat = settings.endpoint == "chat"
+        self.tokenizer = _PlainText(tokenizer) if chat else tokenizer
         self._settings, self._model, self._clock = settings, model, clock
         self._place, self._headers = settings.place, settings.headers
         self._context_tokens, self._batch, self._ignores_eos = context_tokens, batch, ignores_eos
-        chat = settings.endpoint == "chat"
         self._path = f"{self._place.path}/{'chat/completions' if chat else 'completions'}"
         self._dialect = Dialect(ids=not chat, fields=True)
         self._salt = secrets.token_hex(8)

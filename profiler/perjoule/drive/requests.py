@@ -10,6 +10,7 @@ from perjoule import memory, messages
 from perjoule.drive.prompts import Prompts, asked_prompts
 from perjoule.load.single_stream import Observed, observe_prefills, observe_request
 from perjoule.protocols import RemoteEngine
+from perjoule.quality.answer_text import opened_thought
 from perjoule.stats.steady import is_steady
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _TRIES, _SPANS = 2, 3  # how often disturbed requests are measured again, and how far beyond the window
 _MAX_BLOCK = 2000  # prompts of one block
+_TAIL = 16  # tokens of a prompt in which a thought is opened, if it is
 _SPARE, _FULL = 1.5, 1.02  # prompts to spare, and a window a little over what the sensor needs
 
 
@@ -123,15 +125,16 @@ class RequestDriver:
             prompt_tokens=len(prompt.ids),
             observed=observed,
             question=None if question is None else question.id,
-            answer=None if question is None or not question.chat else self._answer(said),
+            answer=None if question is None or not question.chat else self._answer(prompt, said),
         ))  # fmt: skip
         self._kept = self._link.verdict()
         return observed
 
-    def _answer(self, said: list[int]) -> str:
-        """Return the text of an answer, without the token that ended it."""
-        stop = frozenset(self._job.prepared.stop_ids)
-        return self._engine.tokenizer.decode([token for token in said if token not in stop])
+    def _answer(self, prompt: Prompt, said: list[int]) -> str:
+        """Return the text of an answer, without the token that ended it; with the thought that its prompt opened."""
+        stop, tokenizer = frozenset(self._job.prepared.stop_ids), self._engine.tokenizer
+        opened = opened_thought(tokenizer.decode(prompt.ids[-_TAIL:]))
+        return opened + tokenizer.decode([token for token in said if token not in stop])
 
     def _prefill_block(self, prefill_s: float) -> None:
         """Repeat prefills, each of a new prompt, until a slow sensor's window is filled."""

@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 _THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+_OPENED = re.compile(r"<think(?:ing)?>\s*\Z", re.IGNORECASE)
 _END_OF_TURN = re.compile(r"<\|[a-z_]{2,32}\|>|</s>|<eos>|<end_of_turn>|<｜[^｜]{1,32}｜>", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys([0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _FENCE_LINE = re.compile(r"```[ \t]*[A-Za-z0-9_+-]*[ \t]*(?:\n|$)")
@@ -41,6 +42,15 @@ def answer_part(output: str) -> str | None:
     if marker := _MARKER.match(said):
         said = said[marker.end() :].lstrip(_AROUND)
     return said
+
+
+def opened_thought(prompt: str) -> str:
+    """Return the tag with which a prompt opens a thought for its answer to go on with, or nothing.
+
+    It belongs before the answer: without it a thought that the limit cut off reads like an answer.
+    """
+    found = _OPENED.search(prompt)
+    return found[0] if found else ""
 
 
 def first_line(said: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perjoule.quality.answer_text import opened_thought
 from perjoule.quality.item import Choice, Exact, Fields, Item, Key, Number, Order
 from perjoule.quality.scoring import UNFINISHED, score
 from perjoule.quality.task_file import items, list_tasks, load_task
@@ -396,3 +397,25 @@ def said(key: Key) -> str:
             return " > ".join(key.names)
         case Fields():
             return json.dumps({**key.texts, **{k: float(v) for k, v in key.numbers.items()}})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tag"),
+    [
+        ("6 x 7?<|assistant|>\n<think>\n", "<think>\n"),
+        ("6 x 7?<THINKING>", "<THINKING>"),
+        ("6 x 7?<think>\n\n</think>\n\n", ""),
+        ("what does <think> mean?\nassistant\n", ""),
+        ("6 x 7?", ""),
+        ("", ""),
+    ],
+)
+def test_a_thought_that_the_prompt_opens_is_seen(prompt: str, tag: str):
+    assert opened_thought(prompt) == tag
+
+
+def test_a_cut_off_thought_that_the_prompt_opened_is_never_right():
+    begun = "42, no wait, let me"
+    opened = opened_thought("6 x 7?<think>\n")
+    assert not right(number(42), opened + begun, finished=False)
+    assert right(number(42), f"{opened}{begun} see</think>42")
